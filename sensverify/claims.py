@@ -1,0 +1,133 @@
+"""A claim reads like a theorem: a statement, its hypotheses, where it comes from, and what decides it.
+
+Checks are named by reference (``"proofs.layer_norm:check_scale_invariance"``) and imported only when they
+run, so that listing a thousand claims costs no heavy import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+from sensverify.verdicts import Finding, Status, Verdict
+
+T = TypeVar("T")
+Profile = Literal["quick", "full"]
+
+
+class Progress(Protocol):
+    """Where a long check tells how far it is. The kernel never prints; the command line draws the bar."""
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total`` steps of the work called ``label``."""
+
+
+def silent(label: str, done: int, total: int) -> None:
+    """The progress listener that listens to nothing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Which language model, text and predictions a run is about (used by suites that read a model)."""
+
+    model: str = "embedded"
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    text: Path | None = None
+    predictions: Path | None = None
+    offline: bool = False
+
+
+class Run:
+    """What a check may use: seed, profile, subject, a folder for artefacts, progress, shared work.
+
+    ``directory`` always exists while a check runs; it is the user's ``--out`` or a temporary folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        directory: Path,
+        profile: Profile = "quick",
+        subject: Subject | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.seed = seed
+        self.directory = directory
+        self.profile: Profile = profile
+        self.subject = subject or Subject()
+        self.progress = progress
+        self._shared: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """The value of ``make()``, computed once per run under ``key``: claims about one model train it once."""
+        with self._lock:
+            if key not in self._shared:
+                self._shared[key] = make()
+            return cast(T, self._shared[key])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FalseTwin:
+    """A deliberately wrong statement that the claim's own checker must refute."""
+
+    statement: str
+    check: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One statement under test.
+
+    ``statement`` is plain text for terminals and JSON; ``formula`` is the same in LaTeX for the report.
+    ``expected`` is the verdict that the present state of knowledge predicts: a known refutation is expected
+    to be REFUTED. ``check`` names a function ``Run -> Finding``; ``preflight`` one ``Run -> None`` that
+    raises :class:`~sensverify.errors.InputError` for bad input before anything runs.
+    """
+
+    id: str
+    statement: str
+    source: str
+    expected: Status
+    check: str
+    formula: str = ""
+    hypotheses: tuple[str, ...] = ()
+    false_twins: tuple[FalseTwin, ...] = ()
+    preflight: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """The claims of one folder, and what is done with their verdicts when all have been decided.
+
+    ``conclude`` names a function ``(Run, Sequence[Verdict]) -> None``; the toy suite derives its
+    predictions for language models there.
+    """
+
+    claims: tuple[Claim, ...]
+    conclude: str | None = None
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.claims)
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function named by ``"package.module:function"``.
+
+    Raises ``ImportError`` or ``AttributeError`` when there is none; a test resolves every reference.
+    """
+    module_name, _, attribute = reference.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module_name), attribute))
+
+
+__all__ = [
+    "Claim", "FalseTwin", "Finding", "Profile", "Progress", "Run", "Status", "Subject", "Suite",
+    "Verdict", "resolve", "silent",
+]  # fmt: skip

@@ -1,0 +1,221 @@
+"""What a finding shows a person: data for mathematics, plots, tables and highlighted text.
+
+Exhibits are plain data. They are written to ``exhibits.json`` beside the verdicts, and drawn by
+:mod:`sensverify.report`, so that ``sensverify report DIR`` can re-draw a report without running anything.
+
+Prose (titles, captions, the text of a proof line) may hold inline LaTeX between dollar signs and code between
+backticks. Labels, names and contexts are shown letter for letter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from sensverify.verdicts import to_plain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """Base: a title and a caption that says what to see."""
+
+    kind: ClassVar[str] = ""
+    title: str
+    caption: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with the kind by which :func:`from_json` finds the class."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"kind": self.kind, **to_plain(_as_data(fields))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProofLine:
+    """One line of a proof: what is shown, in words, in LaTeX, and how a machine checked it."""
+
+    text: str
+    latex: str = ""
+    checked_by: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Derivation(Exhibit):
+    """A proof in readable mathematics."""
+
+    kind: ClassVar[str] = "derivation"
+    lines: Sequence[ProofLine]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Histogram(Exhibit):
+    """Distributions of one quantity for several groups, e.g. SeS of features, negated and random ones."""
+
+    kind: ClassVar[str] = "histogram"
+    x_label: str
+    groups: Mapping[str, Sequence[float]]
+    log_x: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IntervalRow:
+    """A named estimate with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervals(Exhibit):
+    """Estimates with intervals on one axis."""
+
+    kind: ClassVar[str] = "intervals"
+    x_label: str
+    rows: Sequence[IntervalRow]
+    log_x: bool = False
+    reference: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve(Exhibit):
+    """One or several lines ``y(x)``, e.g. the search's score over its steps.
+
+    ``bands`` gives a series its interval ``(low, high)`` at each ``x``. Raises ``ValueError`` when a series
+    or band has not one entry per ``x``, or a band belongs to no series.
+    """
+
+    kind: ClassVar[str] = "curve"
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    series: Mapping[str, Sequence[float]]
+    log_x: bool = False
+    log_y: bool = False
+    bands: Mapping[str, Sequence[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in [*self.series.items(), *self.bands.items()]:
+            if len(values) != len(self.x):
+                raise ValueError(f"expected {len(self.x)} values in {name!r}, one per x, got {len(values)}")
+        if unknown := set(self.bands) - set(self.series):
+            raise ValueError(f"expected bands of the series {sorted(self.series)}, got {sorted(unknown)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(Exhibit):
+    """A small table; cells are strings or numbers. Raises ``ValueError`` for a row of another length."""
+
+    kind: ClassVar[str] = "table"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"expected {len(self.columns)} cells in each row, got {len(row)}: {row!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """A context with the token at the intervened position highlighted, and the presence measured there."""
+
+    before: str
+    token: str
+    after: str
+    presence: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DirectionCard:
+    """One direction: its scores, the contexts where it is most present, the tokens it moves up and down."""
+
+    name: str
+    score_plus: float
+    score_minus: float
+    excerpts: Sequence[Excerpt]
+    promoted: Sequence[tuple[str, float]]
+    demoted: Sequence[tuple[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DirectionGallery(Exhibit):
+    """The best directions of a search, each on a card."""
+
+    kind: ClassVar[str] = "directions"
+    cards: Sequence[DirectionCard]
+
+
+KINDS: Mapping[str, type[Exhibit]] = {
+    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, DirectionGallery)
+}
+
+
+def from_json(data: Any) -> Exhibit:
+    """The exhibit that :meth:`Exhibit.to_json` wrote; sequences come back as tuples.
+
+    Raises ``ValueError`` that names the first field that does not fit.
+    """
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"expected an exhibit of a kind among {', '.join(KINDS)}, got {kind!r}")
+    fields = {key: value for key, value in data.items() if key != "kind"}
+    return typing.cast(Exhibit, _decode(fields, KINDS[kind], kind))
+
+
+def _decode(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as an instance of the annotation ``hint``: the few forms that exhibits are declared with."""
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(value, typing.cast(type, hint), where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # the only union in use is "or None"
+        return None if value is None else _decode(value, arguments[0], where)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {key: _decode(item, arguments[1], f"{where}[{key!r}]") for key, item in value.items()}
+    if origin in (Sequence, tuple) and isinstance(value, list | tuple):
+        hints = arguments if origin is tuple else arguments * len(value)
+        if len(hints) == len(value):
+            pairs = enumerate(zip(value, hints, strict=True))
+            return tuple(_decode(item, inner, f"{where}[{i}]") for i, (item, inner) in pairs)
+    if hint is float and not isinstance(value, bool):
+        if isinstance(value, int | float):
+            return float(value)
+        if value in ("nan", "inf", "-inf"):  # how strict JSON carries them, see to_plain
+            return float(value)
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise ValueError(f"expected {expected} at {where}, got {value!r}"[:300])
+
+
+def _decode_dataclass(value: Any, kind: type, where: str) -> Any:
+    """``value`` as a dataclass: no field unknown, none missing that has no default."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected the fields of {kind.__name__} at {where}, got {value!r}"[:300])
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    if unknown := set(value) - set(names):
+        raise ValueError(f"expected the fields {', '.join(names)} at {where}, got also {sorted(unknown)}")
+    decoded = {key: _decode(item, hints[key], f"{where}.{key}") for key, item in value.items()}
+    try:
+        return kind(**decoded)
+    except TypeError as error:  # a field is missing
+        raise ValueError(f"expected the fields {', '.join(names)} at {where}, got {sorted(value)}") from error
+
+
+def _as_data(value: Any) -> Any:
+    """Nested dataclasses as dictionaries, arrays and tensors as lists, everything else unchanged."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _as_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_data(item) for item in value]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value

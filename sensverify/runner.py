@@ -1,0 +1,91 @@
+"""From claim to verdict: run the check, then make the checker prove that it can fail.
+
+A crash is ERROR, never REFUTED. A checker that accepts one of its own false twins is ERROR too: whatever it
+said about the claim is worth nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from sensverify.claims import Claim, Run, Suite, resolve
+from sensverify.errors import InputError, Interrupted, MissingExtraError
+from sensverify.verdicts import Finding, Status, Verdict
+
+
+def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
+    """Let every selected claim refuse bad input before anything runs or is written.
+
+    Raises :class:`~sensverify.errors.InputError`. A missing optional package is no bad input: it makes the
+    claim SKIPPED later, with the line that installs it.
+    """
+    for reference in dict.fromkeys(claim.preflight for _, claim in selection if claim.preflight):
+        try:
+            resolve(reference)(run)
+        except MissingExtraError:
+            continue
+
+
+def run_claims(
+    selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run
+) -> Iterator[Verdict]:
+    """Yield a verdict per selected claim, in order, concluding each suite after its last claim.
+
+    Call :func:`preflight` first. Raises what :func:`run_claim` raises.
+    """
+    decided: list[Verdict] = []
+    for position, (name, claim) in enumerate(selection):
+        verdict = run_claim(claim, name, run)
+        decided.append(verdict)
+        yield verdict
+        last_of_suite = position + 1 == len(selection) or selection[position + 1][0] != name
+        conclude = suites[name].conclude
+        if last_of_suite and conclude is not None:
+            resolve(conclude)(run, [v for v in decided if v.suite == name])
+
+
+def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:
+    """Decide one claim and test its checker on the claim's false twins.
+
+    Raises :class:`~sensverify.errors.InputError` (the user's to mend) and
+    :class:`~sensverify.errors.Interrupted`; every other exception becomes an ERROR verdict.
+    """
+    start = time.perf_counter()
+    try:
+        finding = _with_twins(claim, cast(Finding, resolve(claim.check)(run)), run)
+    except (InputError, Interrupted):
+        raise
+    except MissingExtraError as error:
+        finding = Finding(status=Status.SKIPPED, evidence={"reason": str(error), "remedy": error.remedy})
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        finding = Finding(
+            status=Status.ERROR,
+            evidence={
+                "reason": f"{type(error).__name__}: {error}",
+                "where": f"{frame.filename}:{frame.lineno} in {frame.name}",
+            },
+        )
+    return Verdict(
+        claim=claim, suite=suite, finding=finding, seed=run.seed, seconds=time.perf_counter() - start
+    )
+
+
+def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:
+    """``finding`` with the fate of each false twin in its evidence, or ERROR if one was not refuted."""
+    if not claim.false_twins or finding.status in (Status.SKIPPED, Status.ERROR):
+        return finding
+    fates = {twin.statement: cast(Finding, resolve(twin.check)(run)).status for twin in claim.false_twins}
+    accepted = [statement for statement, status in fates.items() if status is not Status.REFUTED]
+    if accepted:
+        return Finding(
+            status=Status.ERROR,
+            evidence={"reason": "the checker accepts a false statement", "accepted": accepted},
+        )
+    evidence = {**finding.evidence, "false_twins_refuted": list(fates)}
+    return Finding(
+        status=finding.status, evidence=evidence, witness=finding.witness, exhibits=finding.exhibits
+    )
