@@ -1,0 +1,373 @@
+"""The command line: the only place that prints, and the only place that turns errors into exit codes.
+
+Exit codes: 0 every verdict is the expected one (or the command did its work); 1 some verdict differs; 2 wrong usage
+or bad input, told in one line on stderr; 3 interrupted, what was finished is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sensverify import __version__
+from sensverify.claims import Profile, Progress, Run, Subject, silent
+from sensverify.errors import InputError, Interrupted, MissingExtraError
+from sensverify.files import check_writable, make_directory
+
+if TYPE_CHECKING:
+    from sensverify.discovery import SearchState
+    from sensverify.verdicts import Verdict
+
+app = typer.Typer(
+    name="sensverify",
+    help="State, prove, test and try to break claims about features in language models.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Method = Literal["parallel", "sequential", "spectral"]
+Suites = Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Model = Annotated[str, typer.Option(help="'embedded', a folder in Hugging Face layout, or a hub name.")]
+Revision = Annotated[str | None, typer.Option(help="Revision of a hub model, e.g. step3000.")]
+Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
+DType = Annotated[str, typer.Option(help="float32, float64 or bfloat16.")]
+Text = Annotated[
+    Path | None, typer.Option(help="UTF-8 text to read contexts from; held-out pages by default.")
+]
+Context = Annotated[int, typer.Option(help="Tokens per context.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use the local cache only.")]
+Out = Annotated[Path, typer.Option(help="Folder for results; made if missing.")]
+
+
+@app.command("list")
+def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
+    """List every claim: ID, expected verdict, statement."""
+    from sensverify.suites import load_suites, select
+
+    chosen = select(load_suites(), names=suites or ())
+    if as_json:
+        rows = [
+            {
+                "id": claim.id,
+                "suite": name,
+                "statement": claim.statement,
+                "source": claim.source,
+                "expected": claim.expected.value,
+            }
+            for name, claim in chosen
+        ]
+        _print_json({"schema": 1, "claims": rows})
+        return
+    for name, claim in chosen:
+        _say(f"{claim.id:<6} {name:<11} {claim.expected.value:<12} {claim.statement}")
+
+
+@app.command()
+def verify(
+    suites: Suites = None,
+    claim: Annotated[list[str] | None, typer.Option(help="Only this claim; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for verdicts.json, report.html, artefacts.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    profile: Annotated[Profile, typer.Option(help="How much is drawn and trained.")] = "quick",
+    model: Model = "embedded",
+    revision: Revision = None,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+    text: Text = None,
+    predictions: Annotated[Path | None, typer.Option(help="Predictions to judge the model by.")] = None,
+    offline: Offline = False,
+) -> None:
+    """Check claims and write a report; exit 0 only if every verdict is the expected one."""
+    from sensverify import report
+    from sensverify.runner import preflight, run_claims
+    from sensverify.suites import load_suites, select
+
+    loaded = load_suites()
+    selection = select(loaded, names=suites or (), ids=claim or ())
+    if out is not None:
+        check_writable(out)
+    subject = Subject(
+        model=model, revision=revision, device=device, dtype=dtype, text=text, predictions=predictions,
+        offline=offline,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sensverify-")))
+        progress = stack.enter_context(_progress(quiet=as_json))
+        run = Run(
+            seed=seed, directory=out or scratch, profile=profile, subject=subject, progress=progress
+        )
+        preflight(selection, run)
+        if out is not None:
+            make_directory(out)
+        environment = report.environment(
+            seed=seed, profile=profile, model=model, revision=revision, device=device, dtype=dtype
+        )
+        verdicts: list[Verdict] = []
+        progress("claims", 0, len(selection))
+        for verdict in run_claims(selection, loaded, run):
+            verdicts.append(verdict)
+            complete = len(verdicts) == len(selection)
+            progress("claims", len(verdicts), len(selection))
+            if out is not None:
+                report.write_verdicts(out, verdicts, environment, complete=complete)
+        if out is not None:
+            report.write_html(out)
+    if as_json:
+        _print_json(report.verdicts_document(verdicts, environment))
+    else:
+        _print_table(report.terminal_table(verdicts))
+        _say(report.summary(verdicts))
+        if out is not None:
+            _say(f"report: {out / 'report.html'}")
+    raise typer.Exit(0 if all(verdict.as_expected for verdict in verdicts) else 1)
+
+
+@app.command()
+def discover(
+    out: Out,
+    layer: Annotated[int, typer.Option(help="Block after whose output one intervenes (a).")],
+    target: Annotated[int, typer.Option(help="Block after whose output one measures (b > a).")],
+    model: Model = "embedded",
+    offset: Annotated[int, typer.Option(help="Tokens between intervention and measurement (t).")] = 1,
+    directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
+    steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
+    method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
+    text: Text = None,
+    context: Context = 64,
+    contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    seed: Seed = 0,
+    revision: Revision = None,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the directions to which a model's later computation is most sensitive."""
+    from sensverify import checkpoints
+    from sensverify.directions import save_directions
+    from sensverify.discovery import SearchOptions, search, total_steps
+    from sensverify.evaluation import evaluate_directions
+    from sensverify.sites import SiteOptions, open_site
+
+    check_writable(out)
+    options = SearchOptions(
+        directions=directions, steps=steps, method=method, contexts=contexts, seed=seed
+    )
+    subject = Subject(
+        model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline
+    )
+    site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
+    site = open_site(subject, site_options)
+    make_directory(out)
+    configuration = {**site.description, "search": options.to_json()}
+    state = checkpoints.load_checkpoint(out, configuration, site.search.device) if resume else None
+    with _interruptible() as stop_requested, _progress(quiet=as_json) as progress:
+        saver = _Saver(lambda s: checkpoints.save_checkpoint(out, s, configuration), stop_requested)
+        state = search(site.search, options, state=state, progress=progress, after_step=saver)
+        if total_steps(options):
+            checkpoints.save_checkpoint(out, state, configuration)
+        result = evaluate_directions(site, state.directions, seed=seed)
+    path = save_directions(out, result.to_directions({**configuration, "version": __version__, "seed": seed}))
+    if as_json:
+        _print_json({"schema": 1, "directions": str(path), **result.to_json()})
+        return
+    _print_table(result.table())
+    _say(f"directions: {path}")
+
+
+@app.command()
+def score(
+    directions: Annotated[Path, typer.Argument(help="directions.safetensors, or the folder that holds it.")],
+    model: Model = "embedded",
+    layer: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
+    target: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
+    offset: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
+    text: Text = None,
+    context: Context = 64,
+    seed: Seed = 0,
+    revision: Revision = None,
+    device: Device = "cpu",
+    dtype: DType = "float32",
+    offline: Offline = False,
+    allow_other_model: Annotated[
+        bool, typer.Option("--allow-other-model", help="Score directions found on other weights.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
+    from sensverify.directions import check_belongs, load_directions
+    from sensverify.evaluation import evaluate_directions
+    from sensverify.sites import SiteOptions, open_site
+
+    found = load_directions(directions)
+    site_options = SiteOptions(
+        layer=_recorded(found.config, "layer", layer),
+        target=_recorded(found.config, "target", target),
+        offset=_recorded(found.config, "offset", offset),
+        context=context,
+    )
+    subject = Subject(
+        model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline
+    )
+    site = open_site(subject, site_options)
+    check_belongs(
+        found,
+        width=site.held_out.width,
+        weights_sha256=site.weights_sha256,
+        model=model,
+        allow_other_model=allow_other_model,
+    )
+    with _progress(quiet=as_json) as progress:
+        result = evaluate_directions(site, found.directions, seed=seed, progress=progress)
+    if as_json:
+        _print_json({"schema": 1, **result.to_json()})
+        return
+    _print_table(result.table())
+
+
+def _recorded(config: Any, name: str, given: int | None) -> int:
+    """The option given, or else what ``cfg.json`` recorded."""
+    value = config.get(name) if given is None else given
+    if not isinstance(value, int):
+        raise InputError(
+            expected=f"{name!r} in cfg.json or on the command line", got="neither", remedy=f"pass --{name}"
+        )
+    return value
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A folder that `verify --out` wrote.")],
+) -> None:
+    """Draw report.html again from the verdicts and exhibits in a folder."""
+    from sensverify.report import write_html
+
+    _say(f"report: {write_html(directory)}")
+
+
+class _Saver:
+    """Called after every search step: saves a checkpoint now and then, and when asked to stop."""
+
+    def __init__(self, save: Callable[[SearchState], None], stop_requested: threading.Event) -> None:
+        self._save, self._stop, self._steps_since = save, stop_requested, 0
+
+    def __call__(self, state: SearchState) -> None:
+        self._steps_since += 1
+        if self._stop.is_set():
+            self._save(state)
+            raise Interrupted(f"stopped after step {state.step}; go on with --resume")
+        if self._steps_since >= 25:
+            self._save(state)
+            self._steps_since = 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """While open, the first SIGINT or SIGTERM asks for a stop at the next safe point; a second one insists."""
+    requested = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        if requested.is_set():
+            raise KeyboardInterrupt
+        requested.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress]:
+    """A listener that draws bars on stderr, or does nothing if stderr is no terminal or ``quiet``."""
+    if quiet or not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID, TimeRemainingColumn
+
+    with Bars(*Bars.get_default_columns()[:-1], TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:  # fmt: skip
+        tasks: dict[str, TaskID] = {}
+
+        def listen(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bars.add_task(label, total=total)
+            bars.update(tasks[label], completed=done, total=total, visible=label == "claims" or done < total)
+
+        yield listen
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def main() -> None:
+    """The entry point: run a command and turn every outcome into an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on ``arguments`` and return the exit code; never raises but for defects of ours."""
+    usage_error = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this typer keeps it
+    try:
+        result = app(arguments, standalone_mode=False, prog_name="sensverify")
+        return result if isinstance(result, int) else 0
+    except usage_error as error:  # type: ignore[misc]
+        return _fail(f"expected a valid command line, got: {error.format_message()}; remedy: see --help")  # type: ignore[attr-defined]
+    except MissingExtraError as error:
+        return _fail(str(error))
+    except InputError as error:
+        return _fail(str(error))
+    except Interrupted as error:
+        _complain(f"interrupted: {error}")
+        return 3
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted: what was finished is on disk")
+        return 3
+    except BrokenPipeError:
+        # The reader of our output went away (`sensverify list | head`): not an error worth a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _fail(message: str) -> int:
+    _complain(message)
+    return 2
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"sensverify: {' '.join(message.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

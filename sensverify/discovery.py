@@ -1,0 +1,194 @@
+"""Discovery: directions of large sensitivity, found on the sphere.
+
+One ascent serves both ways of searching. *Parallel* moves all ``K`` directions at once, kept apart by a
+repulsion that is negligible between nearly orthogonal directions and a barrier between duplicates.
+*Sequential*, the published way, finds one after another with a squared-cosine penalty on overlap with those
+already found. *Spectral* (:mod:`sensverify.spectral`) needs no ascent and can also start one.
+
+The objective is ``Σ log SeS(s_i)``: the maximisers of SeS are its own, and step sizes and the strength of
+repulsion mean the same on a toy whose effects are 0.1 as on a language model whose effects are 0.001.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sensverify.claims import Progress, silent
+from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent
+from sensverify.readout import Readout
+from sensverify.sensitivity import Probe, effects
+from sensverify.spectral import spectral_directions
+
+Method = Literal["parallel", "sequential", "spectral"]
+
+DUPLICATE_COSINE = 0.9
+"""Two directions closer than this, in absolute cosine, are one direction found twice."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What a search is; written whole into ``cfg.json``.
+
+    ``steps`` is per direction in sequential mode and for all directions together in parallel mode.
+    ``learning_rate`` is the angle in radians of an early step. ``contexts`` are drawn afresh every step.
+    """
+
+    directions: int = 16
+    steps: int = 200
+    method: Method = "parallel"
+    contexts: int = 64
+    learning_rate: float = 0.1
+    repulsion: float = 1.0
+    start: Literal["random", "spectral"] = "random"
+    seed: int = 0
+    probe: Probe = Probe()
+
+    def __post_init__(self) -> None:
+        if min(self.directions, self.steps, self.contexts) < 1:
+            raise ValueError("directions, steps and contexts are at least 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON for ``cfg.json``."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "probe": self.probe.to_json()}
+
+
+@dataclasses.dataclass
+class SearchState:
+    """Everything needed to go on: a search resumed from it takes the same steps as one never stopped."""
+
+    directions: Tensor
+    momentum: Tensor
+    second_moment: Tensor
+    running_score: Tensor
+    history: list[float]
+    step: int
+    generator: torch.Generator
+
+
+def total_steps(options: SearchOptions) -> int:
+    """Number of ascent steps in the whole search."""
+    if options.method == "spectral":
+        return 0
+    return options.steps * (options.directions if options.method == "sequential" else 1)
+
+
+def start_search(readout: Readout, options: SearchOptions) -> SearchState:
+    """The state before the first step: random directions, or the spectral solution."""
+    generator = torch.Generator(device=readout.device).manual_seed(options.seed)
+    if options.method == "spectral" or options.start == "spectral":
+        directions = spectral_directions(readout, options.directions, generator=generator)
+    else:
+        directions = random_directions(options.directions, readout.width, readout.centring, generator)
+    return SearchState(
+        directions=directions,
+        momentum=torch.zeros_like(directions),
+        second_moment=torch.zeros(len(directions), 1, device=directions.device),
+        running_score=torch.zeros(len(directions), device=directions.device),
+        history=[],
+        step=0,
+        generator=generator,
+    )
+
+
+def search(
+    readout: Readout,
+    options: SearchOptions,
+    *,
+    state: SearchState | None = None,
+    progress: Progress = silent,
+    after_step: Callable[[SearchState], None] | None = None,
+) -> SearchState:
+    """Run, or go on with, a search; returns the final state with unit ``directions [K, d]``.
+
+    ``after_step`` is called with the state after every step; a caller that writes checkpoints does it there.
+    """
+    state = state or start_search(readout, options)
+    steps = total_steps(options)
+    while state.step < steps:
+        _ascend_once(readout, options, state)
+        state.step += 1
+        progress("searching", state.step, steps)
+        if after_step is not None:
+            after_step(state)
+    return state
+
+
+def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -> None:
+    """One step of Riemannian Adam on the active directions.
+
+    The second moment is one number per direction: a second moment per coordinate would tie the path to the
+    coordinate axes, which mean nothing on the sphere.
+    """
+    stage, step_in_stage = divmod(state.step, options.steps)
+    active = slice(stage, stage + 1) if options.method == "sequential" else slice(0, options.directions)
+    directions = state.directions[active].clone().requires_grad_()
+    batch = readout.sample(options.contexts, state.generator)
+    clean = readout.clean(batch)
+    alpha = options.probe.law.stratified(1, len(batch), state.generator)[0].to(batch.x)
+    table = effects(readout, batch, clean, directions, alpha, options.probe.distance)
+    scores = _weighted_mean(table, batch.x, directions, readout, options.probe)
+    objective = torch.log(scores + torch.finfo(scores.dtype).tiny).sum()
+    objective = objective - options.repulsion * _overlap(directions, state.directions[: active.start], options)
+    (gradient,) = torch.autograd.grad(objective, directions)
+
+    beta_first, beta_second = 0.9, 0.99
+    gradient = torch.nan_to_num(gradient)
+    momentum = beta_first * state.momentum[active] + (1 - beta_first) * gradient
+    second = beta_second * state.second_moment[active] + (1 - beta_second) * gradient.square().sum(1, True)
+    rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step_in_stage / options.steps))
+    corrected = momentum / (1 - beta_first ** (step_in_stage + 1))
+    scale = (second / (1 - beta_second ** (step_in_stage + 1))).sqrt() + 1e-12
+    moved = step_on_sphere(directions.detach(), rate * corrected / scale)
+    decay = beta_first if step_in_stage else 0.0
+    state.running_score[active] = decay * state.running_score[active] + (1 - decay) * scores.detach()
+    state.directions[active] = moved
+    state.momentum[active] = tangent(moved, momentum)
+    state.second_moment[active] = second
+    state.history.append(float(scores.detach().mean()))
+    if options.method == "parallel" and step_in_stage in (options.steps // 4, options.steps // 2):
+        _reseed_duplicates(readout, state)
+
+
+def _weighted_mean(table: Tensor, x: Tensor, directions: Tensor, readout: Readout, probe: Probe) -> Tensor:
+    """``Σ wD / Σ w`` per direction; the weights are part of the objective and carry gradient."""
+    if probe.weighting.kind == "none":
+        return table.mean(1)
+    weights = probe.weighting.weights(presence(x, directions, readout.centring))
+    return (weights * table).sum(1) / weights.sum(1).clamp_min(torch.finfo(table.dtype).tiny)
+
+
+def _overlap(directions: Tensor, found: Tensor, options: SearchOptions) -> Tensor:
+    """The penalty on overlap: squared cosine with ``found`` (sequential) or a barrier among all (parallel).
+
+    The barrier ``−log(1 − c²) − c²`` grows as ``c⁴/2`` for small cosine ``c``, so that true features, which
+    overlap a little in superposition, are not pushed off their places, and without bound between duplicates.
+    """
+    if options.method == "sequential":
+        return (directions @ found.T).square().sum()
+    squared = gram(directions).square().triu(1).clamp(max=1 - 1e-6)
+    return (-torch.log1p(-squared) - squared).sum()
+
+
+def _reseed_duplicates(readout: Readout, state: SearchState) -> None:
+    """Of each pair of duplicates, start the one with the lower running score afresh from a random direction."""
+    close = gram(state.directions).abs() > DUPLICATE_COSINE
+    better = state.running_score[None, :] > state.running_score[:, None]
+    duplicate = (close & better).any(1)
+    count = int(duplicate.sum())
+    if count:
+        state.directions[duplicate] = random_directions(
+            count, readout.width, readout.centring, state.generator, state.directions.dtype
+        )
+        state.momentum[duplicate] = 0.0
+
+
+def count_duplicates(directions: Tensor) -> int:
+    """How many rows of ``directions [K, d]`` repeat, in absolute cosine, an earlier row."""
+    return int((gram(directions).abs().tril(-1) > DUPLICATE_COSINE).any(1).sum())

@@ -1,0 +1,126 @@
+"""What ``discover`` and ``score`` report about directions: SeS of each, of its negative, and of random ones.
+
+All are scored on the same held-out contexts with the same presences, so that differences are paired. The null
+control (setting each presence to what it already is) stands beside them and has to be zero up to rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sensverify.claims import Progress, silent
+from sensverify.directions import DirectionSet
+from sensverify.discovery import count_duplicates
+from sensverify.geometry import random_directions, unit_directions
+from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_on, null_effects
+from sensverify.sites import Site
+from sensverify.statistics import Interval, group_mean, group_ratio
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HELD_OUT_CONTEXTS = 256
+RANDOM_DIRECTIONS = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Estimates for ``directions [K, d]`` (``plus``), their negatives (``minus``) and random directions."""
+
+    directions: Tensor
+    plus: SensitivityEstimate
+    minus: SensitivityEstimate
+    random: SensitivityEstimate
+    groups: Mapping[str, Interval]
+    ratio: Interval
+    duplicates: int
+    largest_null_effect: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: per direction score ± standard error for +s and −s; group means; ratio to random."""
+        return {
+            "groups": {name: interval.to_json() for name, interval in self.groups.items()},
+            "ratio_to_random": self.ratio.to_json(),
+            "duplicates": self.duplicates,
+            "largest_null_effect": self.largest_null_effect,
+            "evaluation": dict(self.plus.configuration),
+            "scores": [
+                {"index": i, "plus": p, "plus_se": ps, "minus": m, "minus_se": ms}
+                for i, (p, ps, m, ms) in enumerate(self._columns())
+            ],
+        }
+
+    def _columns(self) -> list[tuple[float, float, float, float]]:
+        columns = (self.plus.mean, self.plus.standard_error, self.minus.mean, self.minus.standard_error)
+        return list(zip(*(column.double().tolist() for column in columns), strict=True))
+
+    def to_directions(self, config: Mapping[str, Any]) -> DirectionSet:
+        """The directions with these scores, for :func:`sensverify.directions.save_directions`."""
+        return DirectionSet(
+            directions=self.directions,
+            config={**config, "evaluation": dict(self.plus.configuration)},
+            score_plus=self.plus.mean,
+            score_minus=self.minus.mean,
+            score_plus_se=self.plus.standard_error,
+            score_minus_se=self.minus.standard_error,
+        )
+
+    def table(self) -> Table:
+        """The group table for a terminal; intervals are 95 %, over directions and contexts."""
+        from rich.table import Table
+
+        table = Table(
+            title="sensitivity (SeS) on held-out contexts, 95 % intervals",
+            caption=f"found/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
+            f"{self.duplicates} duplicates; largest null effect {self.largest_null_effect:.1e}",
+        )
+        table.add_column("group")
+        for column in ("SeS", "low", "high"):
+            table.add_column(column, justify="right")
+        for name, interval in self.groups.items():
+            table.add_row(name, f"{interval.value:.3e}", f"{interval.low:.3e}", f"{interval.high:.3e}")
+        return table
+
+
+def evaluate_directions(
+    site: Site,
+    directions: Tensor,
+    *,
+    seed: int,
+    probe: Probe | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score ``directions [K, d]``, their negatives and random directions on one held-out sample of ``site``."""
+    readout = site.held_out
+    generator = torch.Generator(device=readout.device).manual_seed(seed + 1)
+    directions = unit_directions(directions.to(readout.device), readout.centring)
+    random = random_directions(RANDOM_DIRECTIONS, readout.width, readout.centring, generator)
+    batch = readout.sample(HELD_OUT_CONTEXTS, generator)
+    presences = generator.get_state()
+    estimates = []
+    for done, group in enumerate((directions, -directions, random)):
+        progress("scoring", done, 3)
+        generator.set_state(presences)  # every group meets the same presences α
+        estimates.append(estimate_on(readout, batch, group.to(batch.x), generator=generator, probe=probe))
+    progress("scoring", 3, 3)
+    plus, minus, control = estimates
+    resampling = torch.Generator().manual_seed(seed + 2)
+    return Evaluation(
+        directions=directions,
+        plus=plus,
+        minus=minus,
+        random=control,
+        groups={
+            "found (+s)": group_mean(plus.effects, resampling),
+            "negated (−s)": group_mean(minus.effects, resampling),
+            "random": group_mean(control.effects, resampling),
+        },
+        ratio=group_ratio(plus.effects, control.effects, resampling),
+        duplicates=count_duplicates(directions),
+        largest_null_effect=float(null_effects(readout, batch, directions.to(batch.x)).max()),
+    )

@@ -1,0 +1,59 @@
+"""Named interventions on activations, one function each. All keep the dtype and device of their input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sensverify import formulas
+from sensverify.geometry import Centring, unit_directions
+
+
+def set_presence(x: Tensor, directions: Tensor, alpha: Tensor | float, centring: Centring) -> Tensor:
+    """The minimal intervention ``I_s^α``: nearest activation of equal norm in which ``s`` has presence ``α``.
+
+    Args:
+        x: activations ``[B, d]``.
+        directions: ``[S, d]``, of any nonzero length.
+        alpha: presences to set, in ``[-1, 1]``: a number, ``[B]`` or ``[S, B]``.
+        centring: what the model's norm cannot see. The part of ``x`` that ``P`` removes is carried over
+            unchanged; norm and presence are those of ``Px``.
+
+    Returns:
+        ``[S, B, d]``. Where ``Px`` is parallel to ``s`` (or zero) every unit ``v ⊥ s`` is a minimiser; the one
+        chosen is the coordinate axis least aligned with ``s``, centred and made orthogonal to it.
+
+    Raises:
+        ValueError: a direction that vanishes under centring.
+
+    Source: Stambler 2025, restated as a nearest-point problem (RN-1).
+    """
+    centred = centring.project(x)
+    s = unit_directions(directions, centring)[:, None]
+    rejected = formulas.rejection(centred, s)
+    length = formulas.norm(centred)
+    # Below this the rejected part is rounding noise: its direction would be chosen by the last bits of x.
+    tolerance = 8 * torch.finfo(x.dtype).eps * length
+    parallel = formulas.norm(rejected) <= tolerance
+    if bool(parallel.any()):
+        rejected = torch.where(parallel, _least_aligned_axis(s, centring), rejected)
+    v = rejected / formulas.norm(rejected)
+    alpha = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)[..., None]
+    moved: Tensor = formulas.at_presence(length, s, v, alpha)
+    return moved + (x - centred)
+
+
+def _least_aligned_axis(s: Tensor, centring: Centring) -> Tensor:
+    """For each unit row of ``s [S, 1, d]`` a vector orthogonal to it, ``[S, 1, d]``, the same on every run."""
+    axis = torch.nn.functional.one_hot(s.abs().argmin(dim=-1), s.shape[-1]).to(s.dtype)
+    rejected: Tensor = formulas.rejection(centring.project(axis), s)
+    return rejected
+
+
+def scale_norm(x: Tensor, factor: float, centring: Centring) -> Tensor:
+    """``Px`` multiplied by ``factor > 0``, the part removed by ``P`` unchanged; same shape as ``x [..., d]``.
+
+    The direction, and with it every presence, stays as it was: only the norm changes.
+    """
+    centred = centring.project(x)
+    return x + (factor - 1) * centred

@@ -1,0 +1,167 @@
+"""Sensitivity ``SeS^t_{a⇝b}(s) = E_{x,α} D(f_b(x), f_b(I_s^α(x)))`` with standard errors.
+
+Contexts are the unit of chance: every standard error is over contexts, the draws of ``α`` inside one context
+being averaged first. All directions see the same contexts and the same ``α``, so comparisons are paired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sensverify import formulas
+from sensverify.geometry import presence
+from sensverify.interventions import set_presence
+from sensverify.readout import Batch, Readout
+from sensverify.scoring import Distance, angular_distance
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresenceLaw:
+    """``α ~ U(low, high)``; the published interval is ``(0, 7/8)``."""
+
+    low: float = 0.0
+    high: float = 0.875
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.low <= self.high <= 1:
+            raise ValueError(f"presence lies in [-1, 1] and low <= high, got ({self.low}, {self.high})")
+
+    def stratified(self, draws: int, contexts: int, generator: torch.Generator) -> Tensor:
+        """``α [draws, contexts]``, draw ``j`` uniform in the ``j``-th of ``draws`` equal strata."""
+        uniform = torch.rand(draws, contexts, generator=generator, device=generator.device)
+        strata = torch.arange(draws, device=generator.device)[:, None]
+        return self.low + (self.high - self.low) * (strata + uniform) / draws
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """Which contexts count: all, those where the direction is inactive (soft, ``exp(−ρ²/σ²)``), or ``|ρ| < τ``.
+
+    ``scale`` is ``σ`` or ``τ``. The estimate is the weighted mean ``Σ wD / Σ w``.
+    """
+
+    kind: Literal["none", "soft", "hard"] = "none"
+    scale: float = 0.1
+
+    def weights(self, rho: Tensor) -> Tensor:
+        """``w [S, B]`` from presences ``ρ [S, B]``."""
+        if self.kind == "soft":
+            weight: Tensor = formulas.inactive_weight(rho, self.scale)
+            return weight
+        if self.kind == "hard":
+            return (rho.abs() < self.scale).to(rho.dtype)
+        return torch.ones_like(rho)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How sensitivity is measured: the law of ``α``, the weighting, the distance. The same in search and evaluation."""
+
+    law: PresenceLaw = PresenceLaw()
+    weighting: Weighting = Weighting()
+    distance: Distance = angular_distance
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON for the result's configuration."""
+        return {
+            "alpha": [self.law.low, self.law.high],
+            "weighting": self.weighting.kind,
+            "weighting_scale": None if self.weighting.kind == "none" else self.weighting.scale,
+            "distance": getattr(self.distance, "__name__", str(self.distance)),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SensitivityEstimate:
+    """``effects [S, B]`` per direction and context (averaged over α) and the weights they enter with."""
+
+    effects: Tensor
+    weights: Tensor
+    configuration: Mapping[str, Any]
+
+    @property
+    def mean(self) -> Tensor:
+        """``SeS [S]``; NaN for a direction to which no context has any weight."""
+        return (self.weights * self.effects).sum(1) / self.weights.sum(1)
+
+    @property
+    def standard_error(self) -> Tensor:
+        """Standard error of the weighted mean over contexts, ``[S]`` (linearised)."""
+        contexts = self.effects.shape[1]
+        residual = self.weights * (self.effects - self.mean[:, None]) / self.weights.mean(1, keepdim=True)
+        return residual.square().sum(1).div(contexts * (contexts - 1)).sqrt()
+
+
+def effects(
+    readout: Readout,
+    batch: Batch[Any],
+    clean: Tensor,
+    directions: Tensor,
+    alpha: Tensor,
+    distance: Distance = angular_distance,
+) -> Tensor:
+    """``D(f(x), f(I_s^α(x))) [S, B]``, differentiable in ``directions [S, d]``; ``alpha`` is ``[B]`` or ``[S, B]``."""
+    moved = set_presence(batch.x, directions, alpha, readout.centring)
+    return distance(clean, readout.read(batch, moved))
+
+
+def estimate(
+    readout: Readout,
+    directions: Tensor,
+    *,
+    generator: torch.Generator,
+    contexts: int = 256,
+    draws: int = 4,
+    probe: Probe | None = None,
+    pairs_per_chunk: int = 16_384,
+) -> SensitivityEstimate:
+    """Estimate SeS of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
+
+    ``pairs_per_chunk`` bounds how many (direction, context) pairs are in memory; it never changes results
+    beyond rounding. Raises ``ValueError`` for fewer than two contexts, which have no standard error.
+    """
+    if contexts < 2:
+        raise ValueError("a standard error needs at least two contexts")
+    batch = readout.sample(contexts, generator)
+    return estimate_on(
+        readout, batch, directions, generator=generator, draws=draws, probe=probe, pairs_per_chunk=pairs_per_chunk
+    )
+
+
+@torch.no_grad()
+def estimate_on(
+    readout: Readout,
+    batch: Batch[Any],
+    directions: Tensor,
+    *,
+    generator: torch.Generator,
+    draws: int = 4,
+    probe: Probe | None = None,
+    pairs_per_chunk: int = 16_384,
+) -> SensitivityEstimate:
+    """As :func:`estimate`, on given contexts: groups of directions scored on one batch are paired."""
+    probe = probe or Probe()
+    clean = readout.clean(batch)
+    alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
+    chunks = [
+        sum(effects(readout, batch, clean, chunk, alpha, probe.distance) for alpha in alphas) / draws
+        for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch)))
+    ]
+    rho = presence(batch.x, directions, readout.centring)
+    return SensitivityEstimate(
+        effects=torch.cat([torch.as_tensor(chunk) for chunk in chunks]),
+        weights=probe.weighting.weights(rho),
+        configuration={**probe.to_json(), "contexts": len(batch), "draws": draws},
+    )
+
+
+@torch.no_grad()
+def null_effects(readout: Readout, batch: Batch[Any], directions: Tensor) -> Tensor:
+    """Effects ``[S, B]`` of setting each presence to what it already is: the null control, 0 up to rounding."""
+    rho = presence(batch.x, directions, readout.centring).clamp(-1, 1)
+    return effects(readout, batch, readout.clean(batch), directions, rho)

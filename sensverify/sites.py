@@ -1,0 +1,59 @@
+"""Where a search takes place: a model, opened at a point of intervention and a point of measurement.
+
+The kernel knows no architecture. Whoever can open models registers an opener under the entry-point group
+``sensverify.sites``; the command line opens models through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from sensverify.claims import Subject
+from sensverify.errors import MissingExtraError
+from sensverify.readout import Readout
+
+ENTRY_POINT_GROUP = "sensverify.sites"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SiteOptions:
+    """``layer`` (a), ``target`` (b) and ``offset`` (t) of the read-out, and how much text is used."""
+
+    layer: int
+    target: int
+    offset: int
+    context: int = 64
+    limit: int = 512
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Two read-outs of one model on contexts that share no page, and what identifies them."""
+
+    search: Readout
+    held_out: Readout
+    weights_sha256: str
+    description: Mapping[str, Any]
+
+
+class SiteOpener(Protocol):
+    """Opens a model; raises InputError for bad input and MissingExtraError for a missing optional package."""
+
+    def __call__(self, subject: Subject, options: SiteOptions) -> Site:
+        """The opened site."""
+
+
+def open_site(subject: Subject, options: SiteOptions) -> Site:
+    """Open ``subject`` with the installed opener.
+
+    Raises :class:`~sensverify.errors.MissingExtraError` when none is installed.
+    """
+    openers = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name="language_model")
+    if not openers:
+        raise MissingExtraError(package="a language-model opener", extra="lm")
+    opener = cast(SiteOpener, next(iter(openers)).load())
+    return opener(subject, options)

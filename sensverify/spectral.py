@@ -1,0 +1,66 @@
+"""Spectral discovery: the closed form that second-order theory gives for small interventions (claim SE-3).
+
+For a small change of presence, ``D ≈ (Δθ²/4)‖x‖²‖P_y^⊥ J v_s‖²/‖y‖²``. So the locally most sensitive directions
+are the top eigenvectors of ``M = E[‖x‖² P_x^⊥ Jᵀ P_y^⊥ J P_x^⊥ / ‖y‖²]``, found all at once by subspace iteration
+with Jacobian–vector products; ``M`` itself, ``[d, d]``, is never formed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sensverify import formulas
+from sensverify.errors import InputError
+from sensverify.geometry import random_directions
+from sensverify.readout import Batch, Readout
+
+
+def spectral_directions(
+    readout: Readout,
+    count: int,
+    *,
+    generator: torch.Generator,
+    contexts: int = 128,
+    iterations: int = 20,
+) -> Tensor:
+    """``[count, d]`` orthonormal directions, by falling eigenvalue.
+
+    Raises :class:`~sensverify.errors.InputError` for more directions than the centred space has dimensions.
+    """
+    available = readout.width - (1 if readout.centring == "mean" else 0)
+    if count > available:
+        raise InputError(
+            expected=f"at most {available} spectral directions, the dimension of the space",
+            got=str(count),
+            remedy="ask for fewer, or use --method parallel",
+        )
+    batch = readout.sample(contexts, generator)
+    basis = random_directions(count, readout.width, readout.centring, generator)
+    for _ in range(iterations):
+        basis = torch.linalg.qr(apply_operator(readout, batch, basis).T).Q.T
+    image = apply_operator(readout, batch, basis)
+    eigenvalues, rotation = torch.linalg.eigh(image @ basis.T)
+    directions: Tensor = (rotation.T @ basis)[eigenvalues.argsort(descending=True)]
+    unit: Tensor = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+    return unit
+
+
+def apply_operator(readout: Readout, batch: Batch[object], vectors: Tensor) -> Tensor:
+    """``Mv [S, d]`` for each row ``v`` of ``vectors [S, d]``, the expectation being taken over ``batch``."""
+    centred = readout.centring.project(batch.x)
+    length = formulas.norm(centred)
+    x_unit = centred / length
+    x = batch.x.expand(len(vectors), *batch.x.shape)
+    tangents = formulas.perpendicular(vectors[:, None].expand_as(x), x_unit) * length
+
+    def read(moved: Tensor) -> Tensor:
+        return readout.read(batch, moved)
+
+    y, pushed = torch.func.jvp(read, (x,), (tangents,))  # type: ignore[misc]
+    y_length = formulas.norm(y)
+    pushed = formulas.perpendicular(pushed, y / y_length) / y_length**2
+    _, pull_back = torch.func.vjp(read, x)  # type: ignore[misc]
+    (pulled,) = pull_back(pushed)
+    image: Tensor = formulas.perpendicular(readout.centring.project(pulled) * length, x_unit)
+    return image.mean(1)
