@@ -1,0 +1,207 @@
+"""PY-1: what scaling the residual stream does inside a trained model.
+
+At each block the whole residual stream is multiplied by ``k`` on its way in. Every norm that reads it should see
+the same direction (LN-2: exactly, up to rounding) and a gain within LN-2's bound; the block's output, which adds the
+scaled stream to an unscaled update, should turn (LN-6).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pythia.loading import LanguageModel
+from pythia.subject import corpus, model, predictions
+from sensverify import formulas
+from sensverify.claims import Run
+from sensverify.exhibits import Curve
+from sensverify.scoring import angular_distance
+from sensverify.verdicts import Finding, Status
+
+FACTORS = (0.5, 2.0, 8.0)
+WINDOWS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """What one block does when its input is multiplied by ``factor``; all over contexts and positions.
+
+    ``norm_output`` is the largest angular distance between a norm's outputs, ``gain_excess`` the largest
+    ``|g² − 1|`` as a share of LN-2's bound plus rounding, ``residual`` the mean angular distance between the
+    block's outputs.
+    """
+
+    block: int
+    factor: float
+    norm_output: float
+    gain_excess: float
+    residual: float
+
+
+@torch.no_grad()
+def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) -> list[Scaling]:
+    """One :class:`Scaling` per block and factor, on ``windows [N, L]``; positions before ``first_position`` left out."""
+    rows = []
+    for index, block in enumerate(model.network.gpt_neox.layers):
+        norms = [block.input_layernorm]
+        if block.use_parallel_residual:  # otherwise the second norm reads x + Attn, which is not x scaled
+            norms.append(block.post_attention_layernorm)
+        plain = _pass(model, windows, block, norms, 1.0)
+        for factor in FACTORS:
+            scaled = _pass(model, windows, block, norms, factor)
+            norm_distance, gain = 0.0, 0.0
+            for norm, before, after in zip(norms, plain.inputs, scaled.inputs, strict=True):
+                x, kx = before[:, first_position:], after[:, first_position:]
+                norm_distance = max(norm_distance, float(angular_distance(_bare(norm, x), _bare(norm, kx)).max()))
+                gain = max(gain, _gain_excess(norm, x, kx, factor))
+            residual = angular_distance(plain.output[:, first_position:], scaled.output[:, first_position:])
+            rows.append(Scaling(index, factor, norm_distance, gain, float(residual.mean())))
+    return rows
+
+
+def _bare(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """The norm's output before its affine part, by torch's own kernel."""
+    return nn.functional.layer_norm(x, norm.normalized_shape, None, None, norm.eps)
+
+
+def _gain_excess(norm: nn.LayerNorm, x: Tensor, kx: Tensor, factor: float) -> float:
+    """Largest measured ``|g² − 1|`` over LN-2's bound, the bound widened by the rounding of measuring it."""
+    squared_gain = (_bare(norm, kx).double().square().sum(-1)) / (_bare(norm, x).double().square().sum(-1))
+    variance = formulas.variance(x.double())[..., 0]
+    if factor >= 1:
+        bound = formulas.layer_norm_gain_bound(variance, norm.eps, factor)
+    else:
+        bound = formulas.layer_norm_gain_bound_shrinking(variance, norm.eps, factor).clamp(max=1.0)
+    # g² is a quotient of sums of d squares of numbers that each carry a few roundings of the norm's kernel.
+    rounding = 16 * torch.finfo(x.dtype).eps
+    return float(((squared_gain - 1).abs() / (bound + rounding)).max())
+
+
+@dataclasses.dataclass
+class _Captured:
+    inputs: list[Tensor]
+    output: Tensor
+
+
+def _pass(
+    model: LanguageModel, windows: Tensor, block: nn.Module, norms: list[nn.LayerNorm], factor: float
+) -> _Captured:
+    """Run the model with the input of ``block`` multiplied by ``factor``; what its norms read and what it returns."""
+    captured = _Captured([], torch.empty(0))
+
+    def scale(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (args[0] * factor, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] * factor}
+
+    def keep_input(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        captured.inputs.append(args[0])
+
+    def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
+        captured.output = output if isinstance(output, Tensor) else output[0]
+
+    with _hooks(
+        block.register_forward_pre_hook(scale, with_kwargs=True),
+        *(norm.register_forward_pre_hook(keep_input) for norm in norms),
+        block.register_forward_hook(keep_output),
+    ):
+        model.network.gpt_neox(input_ids=windows, use_cache=False)
+    return captured
+
+
+@contextlib.contextmanager
+def _hooks(*handles: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _measured(run: Run) -> list[Scaling]:
+    text = corpus(run)
+    return run.shared(
+        "pythia.scaling", lambda: measure_scaling(model(run), text.held_out[:WINDOWS], text.first_position)
+    )
+
+
+def check_scaling(run: Run) -> Finding:
+    """PY-1, judged against the toy models' predictions."""
+    return _judge(run, _measured(run), gain_share=1.0, residual_invariant=False)
+
+
+def check_residual_invariance(run: Run) -> Finding:
+    """False twin: the residual stream does not turn either."""
+    return _judge(run, _measured(run), gain_share=1.0, residual_invariant=True)
+
+
+def check_tightened_gain(run: Run) -> Finding:
+    """False twin: a far tighter bound on the gain."""
+    return _judge(run, _measured(run), gain_share=1e-3, residual_invariant=False)
+
+
+def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invariant: bool) -> Finding:
+    """SUPPORTED if every block and factor obeys; else REFUTED with the worst one as witness."""
+    predicted, origin = predictions(run)
+    norm_limit = predicted["PY-1.norm_output"].high
+    residual_limit = predicted["PY-1.residual_stream"].low
+    assert norm_limit is not None
+    assert residual_limit is not None
+    worst_norm = max(rows, key=lambda row: row.norm_output)
+    worst_gain = max(rows, key=lambda row: row.gain_excess)
+    least_turned = min(rows, key=lambda row: row.residual)
+    most_turned = max(rows, key=lambda row: row.residual)
+    residual_fails = (
+        most_turned if residual_invariant and most_turned.residual > norm_limit
+        else least_turned if not residual_invariant and least_turned.residual < residual_limit
+        else None
+    )  # fmt: skip
+    witness = (
+        worst_norm if worst_norm.norm_output > norm_limit
+        else worst_gain if worst_gain.gain_excess > gain_share
+        else residual_fails
+    )  # fmt: skip
+    evidence = {
+        "model": run.subject.model,
+        "factors": FACTORS,
+        "blocks": 1 + max(row.block for row in rows),
+        "contexts": WINDOWS,
+        "largest_norm_output_distance": worst_norm.norm_output,
+        "predicted_norm_output_distance_at_most": norm_limit,
+        "largest_gain_error_over_bound": worst_gain.gain_excess,
+        "least_residual_stream_distance": least_turned.residual,
+        "predicted_residual_stream_distance_at_least": residual_limit,
+        "predictions": origin,
+    }
+    return Finding(
+        status=Status.SUPPORTED if witness is None else Status.REFUTED,
+        evidence=evidence,
+        witness=None if witness is None else dataclasses.asdict(witness),
+        exhibits=(_curve(rows),),
+    )
+
+
+def _curve(rows: list[Scaling]) -> Curve:
+    blocks = sorted({row.block for row in rows})
+    floor = torch.finfo(torch.float32).tiny
+    series = {}
+    for factor in FACTORS:
+        chosen = [row for row in rows if row.factor == factor]
+        series[f"residual stream, k = {factor:g}"] = [row.residual for row in chosen]
+        # An exact zero cannot be drawn on a logarithmic axis; a thousandth of float32's resolution squared can.
+        series[f"norm output, k = {factor:g}"] = [max(row.norm_output, 1e-18, floor) for row in chosen]
+    return Curve(
+        title="Scaling the residual stream",
+        caption="Angular distance after multiplying a block's input by k. The norms' outputs stay at rounding "
+        "level; the residual stream after the block turns, at every block.",
+        x_label="block",
+        y_label="angular distance",
+        x=blocks,
+        series=series,
+        log_y=True,
+    )

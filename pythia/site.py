@@ -1,0 +1,50 @@
+"""Opens language models for the command line and for the claims of this suite."""
+
+from __future__ import annotations
+
+from pythia.corpus import Corpus, read_corpus
+from pythia.loading import LanguageModel, load_model
+from pythia.readout import LanguageModelReadout, check_site
+from sensverify.claims import Subject
+from sensverify.sites import Site, SiteOptions
+
+
+def open_site(subject: Subject, options: SiteOptions) -> Site:
+    """The subject's model, read on its text at the given site; see :class:`sensverify.sites.Site`.
+
+    Raises :class:`~sensverify.errors.InputError` for anything in ``subject`` or ``options`` that does not fit.
+    """
+    model = load_model(
+        subject.model,
+        revision=subject.revision,
+        device=subject.device,
+        dtype=subject.dtype,
+        offline=subject.offline,
+    )
+    check_site(model.depth, layer=options.layer, target=options.target, offset=options.offset)
+    corpus = read_corpus(
+        model, subject.text, length=options.context, limit=options.limit, seed=options.seed
+    )
+    return site_of(model, corpus, options)
+
+
+def site_of(model: LanguageModel, corpus: Corpus, options: SiteOptions) -> Site:
+    """The site of a model and corpus that are already in memory."""
+
+    def readout(windows_of: str) -> LanguageModelReadout:
+        return LanguageModelReadout(
+            model,
+            getattr(corpus, windows_of),
+            layer=options.layer,
+            target=options.target,
+            offset=options.offset,
+            first_position=corpus.first_position,
+        )
+
+    search, held_out = readout("search"), readout("held_out")
+    return Site(
+        search=search,
+        held_out=held_out,
+        weights_sha256=model.weights_sha256,
+        description={**search.describe(), **corpus.to_json()},
+    )

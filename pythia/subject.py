@@ -1,0 +1,101 @@
+"""What the claims of this suite share in one run: model, corpus, predictions, and the directions found."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pythia.corpus import Corpus, read_corpus
+from pythia.loading import LanguageModel, load_model
+from pythia.site import site_of
+from sensverify.claims import Run
+from sensverify.directions import save_directions
+from sensverify.discovery import SearchOptions, SearchState, search
+from sensverify.evaluation import Evaluation, evaluate_directions
+from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
+from sensverify.sites import Site, SiteOptions
+
+SHIPPED_PREDICTIONS = Path(__file__).parent / PREDICTIONS_NAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The outcome of a search at one site."""
+
+    site: Site
+    state: SearchState
+    options: SearchOptions
+    evaluation: Evaluation
+
+
+def preflight(run: Run) -> None:
+    """Refuse a model, text or predictions file that cannot be used, before anything else runs.
+
+    Raises :class:`~sensverify.errors.InputError`.
+    """
+    if run.subject.predictions is not None:
+        load_predictions(run.subject.predictions)
+    corpus(run)
+
+
+def model(run: Run) -> LanguageModel:
+    """The run's language model, loaded once."""
+    subject = run.subject
+    return run.shared(
+        "pythia.model",
+        lambda: load_model(
+            subject.model,
+            revision=subject.revision,
+            device=subject.device,
+            dtype=subject.dtype,
+            offline=subject.offline,
+        ),
+    )
+
+
+def corpus(run: Run) -> Corpus:
+    """The run's text as windows of the run's model."""
+    loaded = model(run)
+    return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, seed=run.seed))
+
+
+def predictions(run: Run) -> tuple[dict[str, Prediction], str]:
+    """The predictions to judge by, and where they come from.
+
+    In this order: the file given by the user; the file that this run's own toy suite has just written; the file
+    shipped with the package. Raises :class:`~sensverify.errors.InputError` for one that was edited.
+    """
+    candidates = (
+        (run.subject.predictions, "given by --predictions"),
+        (run.directory / PREDICTIONS_NAME, "derived from the toy models in this run"),
+        (SHIPPED_PREDICTIONS, "shipped with the package"),
+    )
+    for path, origin in candidates:
+        if path is not None and (path.exists() or path == run.subject.predictions):
+            return load_predictions(path), origin
+    raise FileNotFoundError("the package ships no predictions.json")
+
+
+def found(run: Run) -> Found:
+    """Search once per run, a third of the way into the model; the directions are written as an artefact."""
+    loaded, windows = model(run), corpus(run)
+
+    def make() -> Found:
+        layer = min(loaded.depth // 3, loaded.depth - 2)
+        site = site_of(
+            loaded, windows, SiteOptions(layer=layer, target=layer + 1, offset=1, seed=run.seed)
+        )
+        options = SearchOptions(
+            directions=16 if run.profile == "quick" else 64,
+            steps=200 if run.profile == "quick" else 400,
+            seed=run.seed,
+        )
+        state = search(site.search, options, progress=run.progress)
+        evaluation = evaluate_directions(site, state.directions, seed=run.seed, progress=run.progress)
+        save_directions(
+            run.directory,
+            evaluation.to_directions({**site.description, "search": options.to_json(), "seed": run.seed}),
+        )
+        return Found(site, state, options, evaluation)
+
+    return run.shared("pythia.found", make)
