@@ -40,7 +40,10 @@ claims = Suite(
                 "Directions found in parallel by maximising sensitivity are, on held-out contexts, more sensitive "
                 "than random directions, by at least the factor that the toy models predict."
             ),
-            formula=r"\frac{\overline{\mathrm{SeS}}(\text{found})}{\overline{\mathrm{SeS}}(\text{random})} \geq \text{predicted}",
+            formula=(
+                r"\frac{\overline{\mathrm{SeS}}(\text{found})}{\overline{\mathrm{SeS}}(\text{random})} "
+                r"\geq \text{predicted}"
+            ),
             hypotheses=(
                 "one third of the way into the model, read one block and one token later",
                 "search and evaluation share no page; all groups share contexts and presences",

@@ -83,7 +83,7 @@ def read_corpus(
         held_out += windows[cut:]
     if min(len(search), len(held_out)) < MINIMUM_WINDOWS:
         raise InputError(
-            expected=f"text for at least {MINIMUM_WINDOWS} search and {MINIMUM_WINDOWS} held-out windows of {length} tokens",
+            expected=f"text for at least {MINIMUM_WINDOWS} search and as many held-out windows of {length} tokens",
             got=f"{len(search)} and {len(held_out)} from {path.name}",
             remedy="pass a longer --text file, or a shorter --context",
         )

@@ -79,9 +79,7 @@ def load_model(
         os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
     target = _resolve_device(device)
     if dtype not in DTYPES:
-        raise InputError(
-            expected=f"a dtype out of {', '.join(DTYPES)}", got=repr(dtype), remedy="pass --dtype float32"
-        )
+        raise InputError(expected=f"a dtype out of {', '.join(DTYPES)}", got=repr(dtype), remedy="pass --dtype float32")
     transformers = _import_transformers()
     source = _source(name)
     config = _read(transformers.AutoConfig, source, name, revision, "config.json")
@@ -107,6 +105,9 @@ def _import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise MissingExtraError(package="transformers", extra="lm") from error
+    import huggingface_hub
+
+    huggingface_hub.logging.set_verbosity_error()  # its retries are told once, by our own error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -150,9 +151,7 @@ def _read(loader: Any, source: str, name: str, revision: str | None, what: str, 
     """``loader.from_pretrained`` with every failure told as what it means for the user."""
     local = Path(source).is_dir()
     if local and revision is not None:
-        raise InputError(
-            expected="--revision with a hub name only", got=f"a folder, {name}", remedy="drop --revision"
-        )
+        raise InputError(expected="--revision with a hub name only", got=f"a folder, {name}", remedy="drop --revision")
     try:
         return loader.from_pretrained(source, revision=revision or "main", local_files_only=local, **options)
     except Exception as error:  # the libraries below raise a dozen kinds, down to bare Exception

@@ -78,14 +78,13 @@ class LanguageModelReadout:
         """``count`` contexts; the windows are distinct as long as there are enough of them."""
         total = len(self.windows)
         permutations = [
-            torch.randperm(total, generator=generator, device=generator.device)
-            for _ in range(-(-count // total))
+            torch.randperm(total, generator=generator, device=generator.device) for _ in range(-(-count // total))
         ]
         rows = torch.cat(permutations)[:count].to(self.device)
         last = self.windows.shape[1] - self.offset
-        positions = torch.randint(
-            self.first_position, last, (count,), generator=generator, device=generator.device
-        ).to(self.device)
+        positions = torch.randint(self.first_position, last, (count,), generator=generator, device=generator.device).to(
+            self.device
+        )
         return self.at(rows, positions)
 
     def at(self, rows: Tensor, positions: Tensor) -> Batch[CleanRun]:
@@ -126,8 +125,9 @@ def check_site(depth: int, *, layer: int, target: int, offset: int) -> None:
         )
     if not layer < target < depth:
         raise InputError(
-            expected=f"a target from {layer + 1} to {depth - 1}", got=str(target), remedy="pass another --target"
+            expected=f"a target from {layer + 1} to {depth - 1}",
+            got=str(target),
+            remedy="pass another --target",
         )
     if offset < 0:
         raise InputError(expected="an offset of 0 or more", got=str(offset), remedy="pass another --offset")
-

@@ -22,9 +22,7 @@ def open_site(subject: Subject, options: SiteOptions) -> Site:
         offline=subject.offline,
     )
     check_site(model.depth, layer=options.layer, target=options.target, offset=options.offset)
-    corpus = read_corpus(
-        model, subject.text, length=options.context, limit=options.limit, seed=options.seed
-    )
+    corpus = read_corpus(model, subject.text, length=options.context, limit=options.limit, seed=options.seed)
     return site_of(model, corpus, options)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
+
 from pythia.corpus import Corpus, read_corpus
 from pythia.loading import LanguageModel, load_model
 from pythia.site import site_of
@@ -12,7 +14,6 @@ from sensverify.claims import Run
 from sensverify.directions import save_directions
 from sensverify.discovery import SearchOptions, SearchState, search
 from sensverify.evaluation import Evaluation, evaluate_directions
-from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
 from sensverify.sites import Site, SiteOptions
 
 SHIPPED_PREDICTIONS = Path(__file__).parent / PREDICTIONS_NAME
@@ -82,9 +83,7 @@ def found(run: Run) -> Found:
 
     def make() -> Found:
         layer = min(loaded.depth // 3, loaded.depth - 2)
-        site = site_of(
-            loaded, windows, SiteOptions(layer=layer, target=layer + 1, offset=1, seed=run.seed)
-        )
+        site = site_of(loaded, windows, SiteOptions(layer=layer, target=layer + 1, offset=1, seed=run.seed))
         options = SearchOptions(
             directions=16 if run.profile == "quick" else 64,
             steps=200 if run.profile == "quick" else 400,

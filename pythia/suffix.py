@@ -104,8 +104,7 @@ class NeoXSuffix:
             residuals=store.source[rows, index],
             target=store.target[rows, index[-1]],
             blocks=tuple(
-                BlockCache(cache.keys[rows, :, :longest], cache.values[rows, :, :longest])
-                for cache in store.blocks
+                BlockCache(cache.keys[rows, :, :longest], cache.values[rows, :, :longest]) for cache in store.blocks
             ),
         )
 
@@ -113,8 +112,8 @@ class NeoXSuffix:
         """Outputs ``[B, L, d]`` of blocks ``layer..target``, by the model's own forward, stopped at ``target``."""
         kept: list[Tensor] = []
 
-        class Reached(Exception):  # noqa: N818 - control flow, not an error
-            pass
+        class Reached(Exception):
+            """Control flow, not an error: the rest of the model need not run."""
 
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
             kept.append(output if isinstance(output, Tensor) else output[0])
@@ -147,7 +146,7 @@ class NeoXSuffix:
         return _rotate(query, cos, sin), _rotate(key, cos, sin), value
 
     def read(self, clean: CleanRun, x: Tensor) -> Tensor:
-        """Block ``target``'s output at ``p + offset``, ``[S, B, d]``, with block ``layer``'s at ``p`` set to ``x [S, B, d]``."""
+        """Block ``target``'s output at ``p + offset``, ``[S, B, d]``, with block ``layer``'s at ``p`` set to ``x``."""
         streams = [x, *clean.residuals[1:, None]]  # one tensor [S or 1, B, d] per position p..p+t
         last = len(self._blocks) - 1
         for depth, (block, cache) in enumerate(zip(self._blocks, clean.blocks, strict=True)):
@@ -159,9 +158,7 @@ class NeoXSuffix:
         self, block: Any, cache: BlockCache, positions: Tensor, streams: list[Tensor], wanted: range
     ) -> list[Tensor]:
         """One block on the recomputed positions; returns the outputs of the ``wanted`` ones only."""
-        projected = [
-            self._project(block, stream, (positions + j)[None]) for j, stream in enumerate(streams)
-        ]
+        projected = [self._project(block, stream, (positions + j)[None]) for j, stream in enumerate(streams)]
         outputs = []
         for j in wanted:
             query = projected[j][0]
@@ -184,9 +181,7 @@ class NeoXSuffix:
         left = torch.einsum("sbhe,bhle->sbhl", query, cache.keys) * scale
         beyond = torch.arange(cache.keys.shape[2], device=query.device) >= positions[:, None]
         left = left.masked_fill(beyond[:, None], float("-inf"))
-        own = torch.stack(
-            torch.broadcast_tensors(*[(query * key).sum(-1) * scale for key in own_keys]), dim=-1
-        )
+        own = torch.stack(torch.broadcast_tensors(*[(query * key).sum(-1) * scale for key in own_keys]), dim=-1)
         # Softmax over both parts: each is reduced under its own maximum, then weighed by its mass. At p = 0
         # there is no left context and its maximum is -inf; the finite floor gives it mass zero, not NaN.
         left_peak = left.amax(-1, keepdim=True).clamp_min(torch.finfo(left.dtype).min)

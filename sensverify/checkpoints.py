@@ -35,9 +35,7 @@ def save_checkpoint(folder: Path, state: SearchState, configuration: dict[str, A
     write_atomically(folder / FILE_NAME, hashlib.sha256(payload).digest() + payload)
 
 
-def load_checkpoint(
-    folder: Path, configuration: dict[str, Any], device: torch.device
-) -> SearchState | None:
+def load_checkpoint(folder: Path, configuration: dict[str, Any], device: torch.device) -> SearchState | None:
     """The state saved in ``folder``, or None if there is none.
 
     Raises :class:`~sensverify.errors.InputError` for a damaged file and for one of another configuration.

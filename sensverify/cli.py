@@ -46,9 +46,7 @@ Model = Annotated[str, typer.Option(help="'embedded', a folder in Hugging Face l
 Revision = Annotated[str | None, typer.Option(help="Revision of a hub model, e.g. step3000.")]
 Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
 DType = Annotated[str, typer.Option(help="float32, float64 or bfloat16.")]
-Text = Annotated[
-    Path | None, typer.Option(help="UTF-8 text to read contexts from; held-out pages by default.")
-]
+Text = Annotated[Path | None, typer.Option(help="UTF-8 text to read contexts from; held-out pages by default.")]
 Context = Annotated[int, typer.Option(help="Tokens per context.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use the local cache only.")]
 Out = Annotated[Path, typer.Option(help="Folder for results; made if missing.")]
@@ -109,15 +107,11 @@ def verify(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sensverify-")))
         progress = stack.enter_context(_progress(quiet=as_json))
-        run = Run(
-            seed=seed, directory=out or scratch, profile=profile, subject=subject, progress=progress
-        )
+        run = Run(seed=seed, directory=out or scratch, profile=profile, subject=subject, progress=progress)
         preflight(selection, run)
         if out is not None:
             make_directory(out)
-        environment = report.environment(
-            seed=seed, profile=profile, model=model, revision=revision, device=device, dtype=dtype
-        )
+        environment = report.environment(run)
         verdicts: list[Verdict] = []
         progress("claims", 0, len(selection))
         for verdict in run_claims(selection, loaded, run):
@@ -132,7 +126,7 @@ def verify(
         _print_json(report.verdicts_document(verdicts, environment))
     else:
         _print_table(report.terminal_table(verdicts))
-        _say(report.summary(verdicts))
+        _say(report.summary_line(verdicts))
         if out is not None:
             _say(f"report: {out / 'report.html'}")
     raise typer.Exit(0 if all(verdict.as_expected for verdict in verdicts) else 1)
@@ -167,12 +161,8 @@ def discover(
     from sensverify.sites import SiteOptions, open_site
 
     check_writable(out)
-    options = SearchOptions(
-        directions=directions, steps=steps, method=method, contexts=contexts, seed=seed
-    )
-    subject = Subject(
-        model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline
-    )
+    options = SearchOptions(directions=directions, steps=steps, method=method, contexts=contexts, seed=seed)
+    subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
     site = open_site(subject, site_options)
     make_directory(out)
@@ -223,9 +213,7 @@ def score(
         offset=_recorded(found.config, "offset", offset),
         context=context,
     )
-    subject = Subject(
-        model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline
-    )
+    subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site = open_site(subject, site_options)
     check_belongs(
         found,
@@ -343,7 +331,7 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False, prog_name="sensverify")
         return result if isinstance(result, int) else 0
     except usage_error as error:  # type: ignore[misc]
-        return _fail(f"expected a valid command line, got: {error.format_message()}; remedy: see --help")  # type: ignore[attr-defined]
+        return _fail(f"expected a valid command line, got: {error.format_message()}; remedy: see --help")
     except MissingExtraError as error:
         return _fail(str(error))
     except InputError as error:

@@ -102,9 +102,7 @@ def load_directions(path: Path) -> DirectionSet:
     )
 
 
-def check_belongs(
-    found: DirectionSet, *, width: int, weights_sha256: str, model: str, allow_other_model: bool
-) -> None:
+def check_belongs(found: DirectionSet, *, width: int, weights_sha256: str, model: str, allow_other_model: bool) -> None:
     """Refuse directions of the wrong width always, and those of other weights unless ``allow_other_model``."""
     if found.directions.shape[1] != width:
         raise InputError(

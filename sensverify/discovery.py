@@ -47,7 +47,7 @@ class SearchOptions:
     repulsion: float = 1.0
     start: Literal["random", "spectral"] = "random"
     seed: int = 0
-    probe: Probe = Probe()
+    probe: Probe = dataclasses.field(default_factory=Probe)
 
     def __post_init__(self) -> None:
         if min(self.directions, self.steps, self.contexts) < 1:

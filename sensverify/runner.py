@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 from sensverify.claims import Claim, Run, Suite, resolve
@@ -29,9 +30,7 @@ def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
             continue
 
 
-def run_claims(
-    selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run
-) -> Iterator[Verdict]:
+def run_claims(selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run) -> Iterator[Verdict]:
     """Yield a verdict per selected claim, in order, concluding each suite after its last claim.
 
     Call :func:`preflight` first. Raises what :func:`run_claim` raises.
@@ -66,12 +65,11 @@ def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:
             status=Status.ERROR,
             evidence={
                 "reason": f"{type(error).__name__}: {error}",
-                "where": f"{frame.filename}:{frame.lineno} in {frame.name}",
+                # the file's name alone: the folders above it are nobody's business
+                "where": f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}",
             },
         )
-    return Verdict(
-        claim=claim, suite=suite, finding=finding, seed=run.seed, seconds=time.perf_counter() - start
-    )
+    return Verdict(claim=claim, suite=suite, finding=finding, seed=run.seed, seconds=time.perf_counter() - start)
 
 
 def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:
@@ -86,6 +84,4 @@ def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:
             evidence={"reason": "the checker accepts a false statement", "accepted": accepted},
         )
     evidence = {**finding.evidence, "false_twins_refuted": list(fates)}
-    return Finding(
-        status=finding.status, evidence=evidence, witness=finding.witness, exhibits=finding.exhibits
-    )
+    return Finding(status=finding.status, evidence=evidence, witness=finding.witness, exhibits=finding.exhibits)

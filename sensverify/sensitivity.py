@@ -129,7 +129,13 @@ def estimate(
         raise ValueError("a standard error needs at least two contexts")
     batch = readout.sample(contexts, generator)
     return estimate_on(
-        readout, batch, directions, generator=generator, draws=draws, probe=probe, pairs_per_chunk=pairs_per_chunk
+        readout,
+        batch,
+        directions,
+        generator=generator,
+        draws=draws,
+        probe=probe,
+        pairs_per_chunk=pairs_per_chunk,
     )
 
 

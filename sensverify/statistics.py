@@ -49,9 +49,7 @@ def group_mean(effects: Tensor, generator: torch.Generator, resamples: int = 200
     return _interval(*_group_replicates(effects, resamples, generator, None))
 
 
-def group_ratio(
-    numerator: Tensor, denominator: Tensor, generator: torch.Generator, resamples: int = 2000
-) -> Interval:
+def group_ratio(numerator: Tensor, denominator: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
     """Interval for the ratio of the means of two tables ``[S₁, B]`` and ``[S₂, B]`` over the *same* contexts.
 
     Contexts are resampled jointly, since easy contexts are easy for both; directions independently.

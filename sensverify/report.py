@@ -1,0 +1,326 @@
+"""From verdicts to what people and programs read: a terminal table, strict JSON, one self-contained page.
+
+``verdicts.json`` is the record, with the keys that outside checks rely on. ``exhibits.json`` beside it holds
+what the page shows besides: formulas, hypotheses, plots' data. ``report.html`` is drawn from these two files
+alone, so it can be drawn again, elsewhere and later, without running anything. Files appear whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.table import Table as TerminalTable
+from rich.text import Text
+
+from sensverify import exhibits, plots
+from sensverify.claims import Run
+from sensverify.errors import InputError, MissingExtraError
+from sensverify.templates import render
+from sensverify.verdicts import SCHEMA_VERSION, Status, Verdict, to_plain
+
+VERDICTS, EXHIBITS, PAGE = "verdicts.json", "exhibits.json", "report.html"
+_PACKAGES = ("torch", "numpy", "sympy", "transformers")
+_CLAIM_KEYS: dict[str, type | tuple[type, ...]] = {
+    "id": str, "suite": str, "statement": str, "source": str, "status": str, "expected": str,
+    "evidence": dict, "witness": (dict, type(None)), "seed": int, "seconds": (int, float),
+}  # fmt: skip
+_COLOURS = {
+    Status.PROVED: "green",
+    Status.SUPPORTED: "cyan",
+    Status.REFUTED: "magenta",
+    Status.INCONCLUSIVE: "yellow",
+    Status.SKIPPED: "bright_black",
+    Status.ERROR: "bold red",
+}
+
+
+# --- The record -----------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """What the software ran on: versions and hardware, no names of hosts, users or folders."""
+    return {
+        "sensverify": _version("sensverify"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def environment(run: Run) -> dict[str, Any]:
+    """What a verdict depends on beside the claim. Of a local model or file only its own name is told."""
+    subject = run.subject
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "seed": run.seed,
+        "profile": run.profile,
+        "model": Path(subject.model).name if Path(subject.model).exists() else subject.model,
+        "revision": subject.revision,
+        "device": subject.device,
+        "dtype": subject.dtype,
+        "text": subject.text.name if subject.text else None,
+        "predictions": subject.predictions.name if subject.predictions else None,
+        **machine(),
+    }
+
+
+def verdicts_document(verdicts: Sequence[Verdict], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The object of ``verdicts.json`` and of ``verify --json``."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "claims": [verdict.to_json() for verdict in verdicts],
+        "environment": to_plain(environment),
+    }
+
+
+def write_verdicts(
+    directory: Path, verdicts: Sequence[Verdict], environment: Mapping[str, Any], *, complete: bool
+) -> None:
+    """Write ``exhibits.json`` and ``verdicts.json``; ``complete=False`` marks an interrupted run.
+
+    Raises :class:`~sensverify.errors.InputError` if the folder cannot be written, ``TypeError`` or
+    ``ValueError`` for evidence that is no strict JSON; the files that were there stay as they were.
+    """
+    shown = {
+        "schema": SCHEMA_VERSION,
+        "exhibits": {v.claim.id: [exhibit.to_json() for exhibit in v.finding.exhibits] for v in verdicts},
+        "claims": {v.claim.id: {"formula": v.claim.formula, "hypotheses": list(v.claim.hypotheses)} for v in verdicts},
+    }
+    document = verdicts_document(verdicts, {**environment, "complete": complete})
+    texts = {EXHIBITS: _strict_json(shown, indent=None), VERDICTS: _strict_json(document, indent=2)}
+    for name, text in texts.items():  # the record comes last: when it is there, all of it is there
+        _write_whole(directory / name, text)
+
+
+def _strict_json(document: Mapping[str, Any], *, indent: int | None) -> str:
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=indent) + "\n"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write ``path`` so that a reader, or a crash, meets the old file or the new one, never half of one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            expected=f"to be able to write {path}",
+            got=error.strerror or str(error),
+            remedy="pass a folder that can be written",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name; ``platform`` alone knows only its family on Linux."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+# --- The terminal ---------------------------------------------------------------------------------------
+
+
+def terminal_table(verdicts: Sequence[Verdict]) -> TerminalTable:
+    """One row per verdict; a verdict that differs from the expected one says what was expected."""
+    table = TerminalTable(box=None, pad_edge=False, header_style="bold")
+    table.add_column("claim", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("expected", no_wrap=True)
+    table.add_column("statement", ratio=1, overflow="fold")
+    table.add_column("seconds", justify="right", no_wrap=True)
+    for verdict in verdicts:
+        differs = Text(verdict.claim.expected.value, "bold red")
+        table.add_row(
+            Text(verdict.claim.id, "bold"),
+            Text(verdict.status.value, _COLOURS[verdict.status]),
+            Text("✓", "green") if verdict.as_expected else differs,
+            Text(verdict.claim.statement),
+            f"{verdict.seconds:.2f}",
+        )
+    return table
+
+
+def summary_line(verdicts: Sequence[Verdict]) -> str:
+    """The run in one line: how many of each status, how many as expected, and which differ."""
+    counts = collections.Counter(verdict.status for verdict in verdicts)
+    tally = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+    differ = [verdict.claim.id for verdict in verdicts if not verdict.as_expected]
+    end = f"; not as expected: {', '.join(differ)}" if differ else ", all as expected" if verdicts else ""
+    noun = "claim" if len(verdicts) == 1 else "claims"
+    return f"{len(verdicts)} {noun}{': ' if tally else ''}{tally}{end}"
+
+
+# --- The page -------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """An exhibit to lay out; a plot has its numbers in ``table`` and, with matplotlib, its ``drawing``."""
+
+    exhibit: exhibits.Exhibit
+    drawing: plots.Drawing | None
+    table: exhibits.Table | None
+    remedy: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A claim as the page shows it: its record, and what ``exhibits.json`` adds."""
+
+    record: Mapping[str, Any]
+    anchor: str
+    formula: str
+    hypotheses: tuple[str, ...]
+    shown: tuple[_Shown, ...]
+
+    @property
+    def status(self) -> Status:
+        return Status(self.record["status"])
+
+    @property
+    def expected(self) -> Status:
+        return Status(self.record["expected"])
+
+    @property
+    def as_expected(self) -> bool:
+        return self.status is self.expected
+
+
+def write_html(directory: Path) -> Path:
+    """Draw ``report.html`` from the two JSON files in ``directory``; the same files give the same bytes.
+
+    Raises :class:`~sensverify.errors.InputError` for a file that is missing, unreadable or not ours.
+    """
+    verdicts = _read_document(directory / VERDICTS)
+    shown = _read_document(directory / EXHIBITS)
+    try:
+        entries = _entries(verdicts, shown)
+    except (ValueError, OverflowError) as error:
+        _refuse(directory, str(error))
+    suites: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        suites.setdefault(entry.record["suite"], []).append(entry)
+    page = render(
+        "report.html.j2",
+        entries=entries,
+        suites=suites,
+        differing=[entry for entry in entries if not entry.as_expected],
+        tally={status: n for status in Status if (n := sum(entry.status is status for entry in entries))},
+        environment=verdicts["environment"],
+        complete=verdicts["environment"].get("complete", True) is True,
+        record_name=VERDICTS,
+    )
+    _write_whole(directory / PAGE, page)
+    return directory / PAGE
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    """A JSON object of our schema."""
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_no_constant)
+    except FileNotFoundError:
+        _refuse(path, "no such file")
+    except OSError as error:
+        _refuse(path, error.strerror or str(error))
+    except (ValueError, RecursionError) as error:
+        _refuse(path, f"no strict JSON ({error})")
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
+        _refuse(path, f"no object of schema {SCHEMA_VERSION}")
+    return document
+
+
+def _refuse(path: Path, got: str) -> NoReturn:
+    expected = f"{VERDICTS} and {EXHIBITS} as `sensverify verify --out` writes them"
+    remedy = "pass the folder of a finished or interrupted run, or run `sensverify verify --out DIR` again"
+    raise InputError(expected=expected, got=f"{path}: {got}", remedy=remedy)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[_Entry]:
+    """The claims of both documents, joined. Raises ``ValueError`` for anything that we would not write."""
+    records, extra, drawn = verdicts.get("claims"), shown.get("claims"), shown.get("exhibits")
+    if not isinstance(records, list) or not isinstance(verdicts.get("environment"), dict):
+        raise ValueError(f"no list of claims with an environment in {VERDICTS}")
+    if not isinstance(extra, dict) or not isinstance(drawn, dict):
+        raise ValueError(f"no formulas and exhibits by claim in {EXHIBITS}")
+    entries: list[_Entry] = []
+    for position, record in enumerate(records):
+        _check_record(record, position)
+        identity = record["id"]
+        about = extra.get(identity, {"formula": "", "hypotheses": []})
+        if not isinstance(about, dict) or not isinstance(about.get("formula"), str):
+            raise ValueError(f"no formula of claim {identity} in {EXHIBITS}")
+        hypotheses = about.get("hypotheses")
+        if not isinstance(hypotheses, list) or not all(isinstance(item, str) for item in hypotheses):
+            raise ValueError(f"no hypotheses of claim {identity} in {EXHIBITS}")
+        items = drawn.get(identity, [])
+        if not isinstance(items, list):
+            raise ValueError(f"no list of exhibits of claim {identity} in {EXHIBITS}")
+        anchor = re.sub(r"[^A-Za-z0-9._-]+", "-", identity) or str(position)
+        if any(anchor == entry.anchor for entry in entries):
+            anchor = f"{anchor}-{position}"
+        draw = functools.partial(_draw, anchor=anchor)
+        entry = _Entry(
+            record=record,
+            anchor=anchor,
+            formula=about["formula"],
+            hypotheses=tuple(hypotheses),
+            shown=tuple(draw(exhibits.from_json(item), index=i) for i, item in enumerate(items, 1)),
+        )
+        entries.append(entry)
+    return entries
+
+
+def _check_record(record: Any, position: int) -> None:
+    if not isinstance(record, dict) or set(record) != set(_CLAIM_KEYS):
+        raise ValueError(f"claim number {position + 1} has not the keys {', '.join(_CLAIM_KEYS)}")
+    for key, kind in _CLAIM_KEYS.items():
+        if not isinstance(record[key], kind) or isinstance(record[key], bool):
+            raise ValueError(f"{key} of claim number {position + 1} is {record[key]!r}"[:200])
+    for key in ("status", "expected"):
+        if record[key] not in set(Status):
+            raise ValueError(f"{key} of {record['id']} is {record[key]!r}, none of {', '.join(Status)}")
+
+
+def _draw(exhibit: exhibits.Exhibit, *, anchor: str, index: int) -> _Shown:
+    """A plot if it can be drawn here, its numbers either way."""
+    drawing, remedy = None, None
+    try:
+        drawing = plots.draw(exhibit, uid=f"plot-{anchor}-{index}")
+    except MissingExtraError as error:
+        remedy = error.remedy
+    return _Shown(exhibit=exhibit, drawing=drawing, table=plots.as_table(exhibit), remedy=remedy)

@@ -1,0 +1,134 @@
+"""The page's templates, and the filters that turn values into something a person reads.
+
+Everything is escaped unless it is :class:`markupsafe.Markup`. Filters shorten; the whole value is always in
+``verdicts.json``, and the page says so where it matters.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from sensverify.mathematics import display, number, prose
+
+_MOST_ITEMS, _MOST_KEYS, _MOST_TEXT, _LINE = 12, 40, 240, 84
+_MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
+
+
+def render(template: str, /, **context: Any) -> str:
+    """The text of one template of this package; an undefined name in it is an error."""
+    return _environment().get_template(template).render(**context)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sensverify"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters = (abbreviated, display, grid, label, number, prose, scalar, visible)
+    environment.filters.update({function.__name__: function for function in filters})
+    environment.tests.update(scalar=is_scalar, scalars=is_scalars)
+    return environment
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether ``value`` is one JSON number, string, truth value or null."""
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def is_scalars(value: Any) -> bool:
+    """Whether ``value`` is a list of scalars, none of which is a long text."""
+    items = value if isinstance(value, list | tuple) else [{}]
+    return all(is_scalar(item) and len(str(item)) <= 48 for item in items)
+
+
+def label(key: str) -> str:
+    """A key of the evidence as words."""
+    return str(key).replace("_", " ")
+
+
+def scalar(value: Any) -> Markup:
+    """One JSON value as text; a shortened number carries its full value in the tooltip."""
+    if value is None:
+        return Markup("—")
+    if isinstance(value, bool):
+        return Markup("yes" if value else "no")
+    if isinstance(value, int | float):
+        shown, full = number(value), repr(value)
+        if shown.replace("−", "-") == full.removesuffix(".0"):
+            return escape(shown)
+        return Markup('<span title="{}">{}</span>').format(full, shown)
+    if "\n" in value:
+        return Markup('<pre tabindex="0">{}</pre>').format(value)
+    return escape(value)
+
+
+def visible(text: str) -> str:
+    """Tokens as a reader must see them: line ends and tabs marked, control characters spelt out."""
+    return "".join(
+        _MARKS.get(character)
+        or (f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cc", "Cf") else character)
+        for character in text
+    )
+
+
+def grid(value: Any) -> tuple[list[str], list[list[Any]]] | None:
+    """Records with the same keys as the columns and rows of a table; ``None`` for anything else."""
+    records = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(records, list | tuple) or len(records) < 2:
+        return None
+    if not all(isinstance(record, Mapping) and record for record in records):
+        return None
+    columns = list(records[0])
+    if len(columns) > 9 or any(list(record) != columns for record in records):
+        return None
+    rows = [list(record.values()) for record in records]
+    if not all(is_scalar(cell) or (is_scalars(cell) and len(cell) <= 3) for row in rows for cell in row):
+        return None
+    if isinstance(value, Mapping):
+        return ["", *columns], [[label(key), *row] for key, row in zip(value, rows, strict=True)]
+    return columns, rows
+
+
+def abbreviated(value: Any) -> tuple[str, bool]:
+    """``value`` as indented JSON, long lists and texts cut; and whether anything was cut."""
+    short = _shortened(value)
+    return _pretty(short), short != value
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: _shortened(item) for key, item in list(value.items())[:_MOST_KEYS]}
+        return kept if len(kept) == len(value) else {**kept, "…": f"{len(value) - len(kept)} more"}
+    if isinstance(value, list | tuple):
+        items = [_shortened(item) for item in value[:_MOST_ITEMS]]
+        return items if len(items) == len(value) else [*items, f"… {len(value) - len(items)} more"]
+    if isinstance(value, str) and len(value) > _MOST_TEXT:
+        return f"{value[:_MOST_TEXT]}… ({len(value)} characters)"
+    return value
+
+
+def _pretty(value: Any, indent: int = 0) -> str:
+    """JSON in which whatever fits on a line is on one line, as people write small matrices."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + indent <= _LINE or not isinstance(value, Mapping | list):
+        return line
+    inner = " " * (indent + 2)
+    if isinstance(value, Mapping):
+        keys = [json.dumps(key, ensure_ascii=False) for key in value]
+        items = [f"{key}: {_pretty(item, indent + 2)}" for key, item in zip(keys, value.values(), strict=True)]
+    else:
+        items = [_pretty(item, indent + 2) for item in value]
+    left, right = line[0], line[-1]
+    return f"{left}\n{inner}" + f",\n{inner}".join(items) + f"\n{' ' * indent}{right}"

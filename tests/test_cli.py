@@ -1,0 +1,230 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON, resuming, stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.torch
+import torch
+
+from sensverify import cli
+
+COMMAND = [sys.executable, "-m", "sensverify.cli"]
+
+
+def invoke(capsys, *arguments):
+    """Exit code, stdout and stderr of one command, in this process."""
+    capsys.readouterr()
+    code = cli.run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def assert_refused(outcome, *expected):
+    """Exit code 2, nothing on stdout, one line on stderr that says what was expected, what came, and the remedy."""
+    code, out, err = outcome
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for fragment in ("expected", "got", "remedy", *expected):
+        assert fragment in err
+
+
+def discover(model, text, out, *more):
+    return [
+        "discover", "--model", model, "--text", text, "--out", out, "--layer", 1, "--target", 2, "--offset", 1,
+        "--directions", 4, "--contexts", 8, "--context", 16, *more,
+    ]  # fmt: skip
+
+
+def test_list_names_every_claim_with_its_expected_verdict(capsys):
+    code, out, _ = invoke(capsys, "list", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["schema"] == 1
+    rows = {row["id"]: row for row in document["claims"]}
+    assert rows["RA-3"]["expected"] == "REFUTED"
+    assert {row["suite"] for row in rows.values()} >= {"proofs", "toy_models", "pythia"}
+    assert set(rows["RA-3"]) == {"id", "suite", "statement", "source", "expected"}
+
+
+def test_list_of_one_suite_names_only_its_claims(capsys):
+    _, out, _ = invoke(capsys, "list", "pythia")
+    assert "PY-1" in out
+    assert "RA-3" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["list", "nonsense"], ["'nonsense'", "proofs"]),
+        (["verify", "nonsense"], ["'nonsense'", "sensverify list"]),
+        (["verify", "--claim", "XX-9"], ["'XX-9'", "LN-1"]),
+        (["verify", "proofs", "--claim", "PY-1"], ["'PY-1'"]),
+        (["verify", "--profile", "slow"], ["slow"]),
+        (["verify", "--no-such-option"], ["--no-such-option"]),
+        (["no-such-command"], ["no-such-command"]),
+        (["discover", "--layer", "1"], ["--out"]),
+        (["report", "/no/such/folder"], ["/no/such/folder"]),
+        (["score", "/no/such/file"], ["/no/such/file"]),
+        (["verify", "pythia", "--model", "./no/such/model"], ["does not exist"]),
+        (["verify", "pythia", "--text", "/no/such/text"], ["/no/such/text"]),
+        (["verify", "pythia", "--predictions", "/no/such/file"], ["/no/such/file"]),
+    ],
+)
+def test_bad_input_gets_one_line_and_code_2(capsys, arguments, fragments):
+    assert_refused(invoke(capsys, *arguments), *fragments)
+
+
+def test_an_out_that_is_a_file_is_refused_before_anything_runs(capsys, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("keep me")
+    assert_refused(invoke(capsys, "verify", "proofs", "--out", blocked), "--out")
+    assert blocked.read_text() == "keep me"
+
+
+def test_bad_input_leaves_no_folder_behind(capsys, tmp_path):
+    out = tmp_path / "new"
+    assert_refused(invoke(capsys, "verify", "pythia", "--model", "./nowhere", "--out", out))
+    assert not out.exists()
+
+
+def test_verify_writes_the_record_and_the_page(capsys, tmp_path):
+    code, out, err = invoke(capsys, "verify", "--claim", "LN-1", "--claim", "rn-2", "--out", tmp_path, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert err == ""
+    assert [claim["id"] for claim in document["claims"]] == ["LN-1", "RN-2"]
+    assert json.loads((tmp_path / "verdicts.json").read_text()) == document
+    page = (tmp_path / "report.html").read_text()
+    assert invoke(capsys, "report", tmp_path)[0] == 0
+    assert (tmp_path / "report.html").read_text() == page
+
+
+def test_an_unexpected_verdict_ends_with_code_1(capsys, monkeypatch):
+    import dataclasses
+
+    import sensverify.suites as suites
+    from sensverify.verdicts import Status
+
+    loaded = suites.load_suites()
+    changed = dataclasses.replace(
+        loaded["proofs"],
+        claims=tuple(dataclasses.replace(c, expected=Status.REFUTED) for c in loaded["proofs"] if c.id == "LN-1"),
+    )
+    monkeypatch.setattr(suites, "load_suites", lambda: {"proofs": changed})
+    assert invoke(capsys, "verify", "--json")[0] == 1
+
+
+def test_discover_writes_directions_that_score_accepts(capsys, tmp_path, tiny_model_folder, tiny_text):
+    code, out, _ = invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 30, "--json"))
+    assert code == 0
+    found = json.loads(out)
+    assert found["groups"]["found (+s)"]["low"] > found["groups"]["random"]["high"]
+    tensors = safetensors.torch.load_file(tmp_path / "directions.safetensors")
+    assert tensors["W_dec"].shape == (4, 32)
+    assert torch.allclose(tensors["W_dec"].norm(dim=1), torch.ones(4), atol=1e-5)
+    assert not torch.allclose(tensors["score_plus"], tensors["score_minus"])
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    assert config["hook_name"] == "blocks.1.hook_resid_post"
+    assert (config["layer"], config["target"], config["offset"]) == (1, 2, 1)
+
+    code, out, _ = invoke(
+        capsys,
+        "score",
+        tmp_path,
+        "--model",
+        tiny_model_folder,
+        "--text",
+        tiny_text,
+        "--context",
+        16,
+        "--json",
+    )
+    assert code == 0
+    scored = json.loads(out)
+    assert scored["scores"] == pytest.approx(found["scores"]) or scored["scores"] == found["scores"]
+
+
+def test_directions_of_other_weights_are_refused_unless_allowed(
+    capsys, tmp_path, tiny_model_folder, tiny_text, make_model_folder
+):
+    invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2))
+    other = make_model_folder(seed=1)
+    score = ["score", tmp_path, "--model", other, "--text", tiny_text, "--context", 16]
+    assert_refused(invoke(capsys, *score), "--allow-other-model")
+    assert invoke(capsys, *score, "--allow-other-model", "--json")[0] == 0
+    wider = make_model_folder(hidden_size=48)
+    assert_refused(
+        invoke(capsys, "score", tmp_path, "--model", wider, "--text", tiny_text, "--allow-other-model"),
+        "width 48",
+    )
+
+
+@pytest.mark.parametrize("method", ["parallel", "sequential"])
+def test_a_killed_search_resumes_to_the_same_bits(tmp_path, tiny_model_folder, tiny_text, method):
+    steps = {"parallel": 400, "sequential": 100}[method]
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path / "killed", "--steps", steps, "--method", method)
+    command = [*COMMAND, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "search.checkpoint").exists():
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "directions.safetensors").exists()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    command[command.index(str(tmp_path / "killed"))] = str(tmp_path / "whole")
+    subprocess.run(command, check=True, capture_output=True)
+    killed, whole = (tmp_path / name / "directions.safetensors" for name in ("killed", "whole"))
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_ctrl_c_saves_and_ends_with_code_3(tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 100_000)
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "search.checkpoint").exists():
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert out == ""
+    assert err.startswith("sensverify: interrupted: stopped after step")
+    assert err.count("\n") == 1
+
+
+def test_resuming_with_other_options_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text):
+    invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2))
+    changed = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 3, "--resume")
+    assert_refused(invoke(capsys, *changed), "(search)")
+
+
+def test_a_damaged_checkpoint_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2)
+    invoke(capsys, *arguments)
+    path = tmp_path / "search.checkpoint"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    assert_refused(invoke(capsys, *arguments, "--resume"), "checksum")
+
+
+@pytest.mark.skipif(shutil.which("head") is None, reason="needs head")
+def test_a_closed_pipe_is_no_error():
+    line = f"{' '.join(COMMAND)} list | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0
+    assert done.stderr == ""

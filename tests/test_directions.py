@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from sensverify.directions import DirectionSet, check_belongs, load_directions, save_directions
+from sensverify.errors import InputError
+
+
+@pytest.fixture
+def saved(tmp_path):
+    rows = torch.nn.functional.normalize(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
+    found = DirectionSet(
+        directions=rows, config={"model": "m", "weights_sha256": "ab" * 32}, score_plus=torch.arange(3.0)
+    )
+    save_directions(tmp_path, found)
+    return tmp_path, found
+
+
+def test_what_was_saved_is_loaded(saved):
+    folder, found = saved
+    for path in (folder, folder / "directions.safetensors"):
+        loaded = load_directions(path)
+        assert loaded.directions.equal(found.directions)
+        assert loaded.score_plus.equal(found.score_plus)
+        assert loaded.score_minus is None
+        assert loaded.config["model"] == "m"
+
+
+def test_rows_lie_under_the_name_that_sae_tools_read(saved):
+    assert safetensors.torch.load_file(saved[0] / "directions.safetensors")["W_dec"].shape == (3, 5)
+
+
+def test_directions_belong_to_their_weights(saved):
+    loaded = load_directions(saved[0])
+    site = {"width": 5, "weights_sha256": "ab" * 32, "model": "m", "allow_other_model": False}
+    check_belongs(loaded, **site)
+    with pytest.raises(InputError, match="--allow-other-model"):
+        check_belongs(loaded, **{**site, "weights_sha256": "cd" * 32})
+    check_belongs(loaded, **{**site, "weights_sha256": "cd" * 32, "allow_other_model": True})
+    with pytest.raises(InputError, match="width 5"):
+        check_belongs(loaded, **{**site, "width": 6, "allow_other_model": True})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "directions.safetensors").write_bytes(b"junk"),
+        lambda folder: (folder / "cfg.json").unlink(),
+        lambda folder: (folder / "cfg.json").write_text("{"),
+        lambda folder: (folder / "cfg.json").write_text(json.dumps([1])),
+        lambda folder: safetensors.torch.save_file({"W": torch.ones(1)}, folder / "directions.safetensors"),
+        lambda folder: safetensors.torch.save_file({"W_dec": torch.zeros(2, 5)}, folder / "directions.safetensors"),
+        lambda folder: safetensors.torch.save_file(
+            {"W_dec": torch.full((2, 5), float("nan"))}, folder / "directions.safetensors"
+        ),
+    ],
+)
+def test_damaged_files_are_refused(saved, damage):
+    damage(saved[0])
+    with pytest.raises(InputError, match="remedy"):
+        load_directions(saved[0])

@@ -1,0 +1,119 @@
+"""Exhibits survive the way to disk and back, and nothing else passes for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sensverify.exhibits import (
+    KINDS,
+    Curve,
+    Derivation,
+    DirectionCard,
+    DirectionGallery,
+    Excerpt,
+    Exhibit,
+    Histogram,
+    IntervalRow,
+    Intervals,
+    ProofLine,
+    Table,
+    from_json,
+)
+
+CARD = DirectionCard(
+    name="found 0",
+    score_plus=0.4,
+    score_minus=0.1,
+    excerpts=(Excerpt(before="the ", token="cat", after=" sat\n", presence=0.7),),
+    promoted=((" mat", 2.5),),
+    demoted=(("</s>", -1.0),),
+)
+EXAMPLES: tuple[Exhibit, ...] = (
+    Derivation(title="Proof", caption="c", lines=(ProofLine(text="so", latex="a<b", checked_by="sympy"),)),
+    Histogram(title="SeS", caption="c", x_label="x", groups={"found": (1.0, 2.0), "none": ()}, log_x=True),
+    Intervals(
+        title="Ratio", caption="c", x_label="x", rows=(IntervalRow(name="a", value=1.0, low=0.5, high=1.5),),
+        reference=1.0,
+    ),
+    Intervals(title="No row", caption="c", x_label="x", rows=()),
+    Curve(
+        title="Score", caption="c", x_label="x", y_label="y", x=(0.0, 1.0), series={"found": (0.0, 2.0)},
+        bands={"found": ((0.0, 0.1), (1.5, 2.5))},
+    ),
+    Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
+    DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("exhibit", EXAMPLES, ids=lambda exhibit: f"{exhibit.kind}: {exhibit.title}")
+def test_an_exhibit_comes_back_from_strict_json_as_it_was(exhibit):
+    text = json.dumps(exhibit.to_json(), allow_nan=False)
+    assert from_json(json.loads(text)) == exhibit
+
+
+def test_every_kind_has_an_example():
+    assert {exhibit.kind for exhibit in EXAMPLES} == set(KINDS)
+
+
+def test_numbers_that_json_lacks_come_back():
+    curve = Curve(title="", caption="", x_label="", y_label="", x=(1.0, 2.0), series={"s": (math.inf, math.nan)})
+    back = from_json(json.loads(json.dumps(curve.to_json(), allow_nan=False)))
+    assert isinstance(back, Curve)
+    assert back.series["s"][0] == math.inf
+    assert math.isnan(back.series["s"][1])
+
+
+def test_arrays_are_written_as_lists():
+    histogram = Histogram(title="", caption="", x_label="", groups={"g": np.array([1.0, 2.0])})
+    assert histogram.to_json()["groups"] == {"g": [1.0, 2.0]}
+
+
+def test_an_exhibit_written_before_bands_existed_still_opens():
+    curve = EXAMPLES[4]
+    assert isinstance(curve, Curve)
+    old = curve.to_json()
+    del old["bands"]
+    assert from_json(old) == dataclasses.replace(curve, bands={})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"kind": "sculpture"}, "kind among"),
+        ({"x": "abc"}, "curve.x"),
+        ({"x": [0, "one"]}, r"curve.x\[1\]"),
+        ({"x": [0, True]}, r"curve.x\[1\]"),
+        ({"series": {"found": [0, 1, 2]}}, "one per x"),
+        ({"bands": {"lost": [[0, 1], [0, 1]]}}, "bands of the series"),
+        ({"bands": {"found": [[0, 1, 2], [0, 1]]}}, r"curve.bands\['found'\]\[0\]"),
+        ({"log_x": "yes"}, "curve.log_x"),
+        ({"colour": "red"}, "colour"),
+        ({"title": None}, "curve.title"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        from_json({**EXAMPLES[4].to_json(), **change})
+
+
+def test_a_missing_field_is_refused_by_name():
+    data = EXAMPLES[4].to_json()
+    del data["y_label"]
+    with pytest.raises(ValueError, match="y_label"):
+        from_json(data)
+
+
+@pytest.mark.parametrize("data", [None, [], "curve", {}, {"kind": ["curve"]}])
+def test_what_is_no_exhibit_at_all_is_refused(data):
+    with pytest.raises(ValueError, match="kind among"):
+        from_json(data)
+
+
+def test_a_row_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="2 cells"):
+        Table(title="", caption="", columns=("a", "b"), rows=((1, 2), (1, 2, 3)))

@@ -1,0 +1,482 @@
+"""The report is whole, safe, self-contained and the same every time; the record is strict JSON."""
+
+from __future__ import annotations
+
+import builtins
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rich.console
+
+from sensverify import mathematics, plots, report
+from sensverify.claims import Claim, Run, Subject
+from sensverify.errors import InputError
+from sensverify.exhibits import (
+    KINDS,
+    Curve,
+    Derivation,
+    DirectionCard,
+    DirectionGallery,
+    Excerpt,
+    Histogram,
+    IntervalRow,
+    Intervals,
+    ProofLine,
+    Table,
+)
+from sensverify.verdicts import Finding, Status, Verdict
+
+HOSTILE = "<script>alert(1)</script>"
+CARD = DirectionCard(
+    name="found 0",
+    score_plus=0.4,
+    score_minus=0.1,
+    excerpts=(Excerpt(before="the ", token=" cat", after=" sat\n", presence=0.7),),
+    promoted=((" mat", 2.5),),
+    demoted=(("</s>", -1.0),),
+)
+EXAMPLES = (
+    Derivation(title="Proof", caption="c", lines=(ProofLine(text="so", latex="a<b", checked_by="sympy"),)),
+    Histogram(title="SeS", caption="c", x_label="x", groups={"feature": (1.0, 2.0), "random": ()}),
+    Intervals(
+        title="Ratio",
+        caption="c",
+        x_label="x",
+        rows=(IntervalRow(name="a", value=1.0, low=0.5, high=1.5),),
+        reference=1.0,
+        log_x=True,
+    ),
+    Curve(
+        title="Score",
+        caption="c",
+        x_label="x",
+        y_label="y",
+        x=(0.0, 1.0),
+        series={"found": (0.0, 2.0), "random": (0.1, 0.2)},
+        bands={"found": ((0.0, 0.1), (1.5, 2.5))},
+    ),
+    Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
+    DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
+)
+VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "mspace"}
+
+
+def verdict(identity="LN-1", status=Status.PROVED, **options):
+    claim = Claim(
+        id=identity,
+        statement=options.get("statement", "A statement."),
+        source=options.get("source", "[SF] section 2"),
+        expected=options.get("expected", status),
+        check="nowhere:check",
+        formula=options.get("formula", r"\lVert x \rVert < 1"),
+        hypotheses=("$d \\ge 2$",),
+    )
+    witness = options.get("witness", {"x": [1, -1]} if status is Status.REFUTED else None)
+    finding = Finding(
+        status=status,
+        evidence=options.get("evidence", {"draws": 100}),
+        witness=witness,
+        exhibits=options.get("exhibits", ()),
+    )
+    return Verdict(claim=claim, suite=options.get("suite", "proofs"), finding=finding, seed=0, seconds=0.25)
+
+
+def written(directory, *verdicts, complete=True):
+    """The page that a run with these verdicts leaves in ``directory``."""
+    facts = report.environment(Run(seed=0, directory=directory))
+    report.write_verdicts(directory, verdicts, facts, complete=complete)
+    return report.write_html(directory).read_text("utf-8")
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, attributes, ids and text; notes every tag that is not closed in its turn."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.ids, self.words, self.open, self.unbalanced = [], [], [], [], [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory):
+    """What a run leaves that met every kind of exhibit and of trouble."""
+    directory = tmp_path_factory.mktemp("run")
+    written(
+        directory,
+        verdict("LN-1", exhibits=EXAMPLES),
+        verdict("LN-6", Status.REFUTED),
+        verdict("TM-1", Status.SUPPORTED, suite="toy_models", exhibits=EXAMPLES),
+        verdict("RA-7", Status.SKIPPED, expected=Status.PROVED, evidence={"reason": "no coqc", "remedy": "get it"}),
+        verdict("PY-1", Status.ERROR, suite="pythia", evidence={"reason": "it broke", "where": "a.py:1"}),
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def full(run_directory):
+    return (run_directory / report.PAGE).read_text("utf-8")
+
+
+# --- The page -------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_well_formed_with_unique_ids(full):
+    page = Page(full)
+    assert (page.unbalanced, page.open) == ([], [])
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_link_and_reference_leads_to_an_id_of_the_page(full):
+    page = Page(full)
+    targets = [value for name, value in page.attributes if name in ("href", "xlink:href", "src", "action")]
+    targets += [f"#{i}" for name, v in page.attributes if name == "aria-labelledby" for i in v.split()]
+    targets += re.findall(r"url\((.*?)\)", full)
+    assert targets
+    assert all(target.startswith("#") and target[1:] in page.ids for target in targets)
+
+
+def test_the_page_asks_nothing_of_anyone_and_runs_no_script(full):
+    page = Page(full)
+    assert "http://" not in full
+    assert "https://" not in full
+    assert "@import" not in full
+    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert ("http-equiv", "Content-Security-Policy") in page.attributes
+    assert any(v and v.startswith("default-src 'none'") for n, v in page.attributes if n == "content")
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_every_kind_of_exhibit_is_drawn(full):
+    assert {exhibit.kind for exhibit in EXAMPLES} == set(KINDS)
+    page = Page(full)
+    for exhibit in EXAMPLES:
+        assert exhibit.title in page.text
+    assert page.tags.count("svg") == 2 * sum(isinstance(e, Histogram | Intervals | Curve) for e in EXAMPLES)
+    labels = [value for name, value in page.attributes if name == "aria-label"]
+    assert "SeS. c" in labels
+    assert "math" in page.tags
+    assert CARD.excerpts[0].token.strip() in page.text
+
+
+def test_a_hostile_statement_key_or_witness_stays_text(tmp_path):
+    page = written(
+        tmp_path,
+        verdict(
+            f"X-{HOSTILE}",
+            Status.REFUTED,
+            statement=HOSTILE,
+            source=HOSTILE,
+            formula=rf"\text{{{HOSTILE}}}",
+            suite=HOSTILE,
+            evidence={HOSTILE: HOSTILE, "list": [HOSTILE, {HOSTILE: [HOSTILE]}], "line": f"a\n{HOSTILE}"},
+            witness={HOSTILE: '"><img src=x onerror=alert(1)>'},
+        ),
+    )
+    assert "<script" not in page
+    assert "<img" not in page
+    assert Page(page).text.count(HOSTILE) >= 8
+
+
+def test_hostile_tokens_and_labels_are_escaped(tmp_path):
+    excerpt = Excerpt(before=HOSTILE, token="</mark><b>", after="\u202e\x00\n", presence=-0.5)
+    card = {"score_plus": 1.0, "score_minus": 0.0, "demoted": ()}
+    card = type(CARD)(name=HOSTILE, excerpts=(excerpt,), promoted=((HOSTILE, 1.0),), **card)
+    gallery = DirectionGallery(title=HOSTILE, caption=HOSTILE, cards=(card,))
+    plot = Histogram(title='" onload="x', caption=HOSTILE, x_label=HOSTILE, groups={HOSTILE: (1.0,), "$x$": (2.0,)})
+    page = written(tmp_path, verdict(exhibits=(gallery, plot)))
+    assert "<script" not in page
+    assert "</mark><b>" not in page
+    assert "\u202e" not in page
+    parsed = Page(page)
+    assert (parsed.unbalanced, "onload" in dict(parsed.attributes)) == ([], False)
+    assert "$x$" in parsed.text
+
+
+def test_whatever_differs_from_what_was_expected_comes_first(full):
+    text = Page(full).text
+    assert text.index("1 verdict differs") < text.index("5 claims were put to the test") < text.index("Ledger")
+    assert "expected PROVED" in text
+
+
+def test_a_run_as_expected_raises_no_alarm(tmp_path):
+    text = Page(written(tmp_path, verdict())).text
+    assert "1 claim was put to the test; it came out as expected." in text
+    assert "differ" not in text
+
+
+def test_reasons_of_skipped_and_failed_checks_are_shown(full):
+    text = Page(full).text
+    for words in ("no coqc", "get it", "it broke", "a.py:1"):
+        assert words in text
+
+
+def test_an_interrupted_run_says_so_at_the_top(tmp_path, full):
+    assert "Interrupted" not in full
+    text = Page(written(tmp_path, verdict(), complete=False)).text
+    assert text.index("Interrupted run") < text.index("1 claim was put to the test")
+
+
+def test_a_run_interrupted_before_its_first_verdict_has_a_page(tmp_path):
+    assert "0 claims were put to the test" in Page(written(tmp_path, complete=False)).text
+
+
+def test_a_large_witness_is_abbreviated_and_says_where_the_rest_is(tmp_path):
+    colouring = [[0] * 300 for _ in range(300)]
+    page = written(tmp_path, verdict(status=Status.REFUTED, witness={"colouring": colouring}))
+    assert len(page) < 60_000
+    assert "… 288 more" in page
+    assert "the whole witness is in verdicts.json" in Page(page).text
+    record = json.loads((tmp_path / report.VERDICTS).read_text("utf-8"))
+    assert record["claims"][0]["witness"]["colouring"] == colouring
+
+
+def test_drawing_again_gives_the_same_bytes(tmp_path, run_directory):
+    for name in (report.VERDICTS, report.EXHIBITS):
+        shutil.copy(run_directory / name, tmp_path)
+    report.write_html(tmp_path)
+    assert (tmp_path / report.PAGE).read_bytes() == (run_directory / report.PAGE).read_bytes()
+
+
+def test_without_matplotlib_the_numbers_stand_in_for_the_plots(tmp_path, monkeypatch):
+    real_import = builtins.__import__
+
+    def no_matplotlib(name, *rest, **options):
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real_import(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    page = Page(written(tmp_path, verdict(exhibits=EXAMPLES)))
+    assert "svg" not in page.tags
+    assert "pip install 'sensverify[plots]'" in page.text
+    assert "lower quartile" in page.text
+
+
+# --- The record -----------------------------------------------------------------------------------------
+
+
+def test_the_record_is_strict_json_with_exactly_the_keys_of_the_contract(tmp_path):
+    evidence = {"least": float("-inf"), "none": float("nan"), "pair": (1, 2)}
+    written(tmp_path, verdict(evidence=evidence), verdict("LN-6", Status.REFUTED))
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    document = json.loads((tmp_path / report.VERDICTS).read_text("utf-8"), parse_constant=refuse)
+    assert set(document) == {"schema", "claims", "environment"}
+    assert document["schema"] == 1
+    keys = {
+        "id",
+        "suite",
+        "statement",
+        "source",
+        "status",
+        "expected",
+        "evidence",
+        "witness",
+        "seed",
+        "seconds",
+    }
+    assert [set(claim) for claim in document["claims"]] == [keys, keys]
+    assert document["claims"][0]["evidence"] == {"least": "-inf", "none": "nan", "pair": [1, 2]}
+    assert document["environment"]["complete"] is True
+
+
+def test_the_environment_names_no_folder(tmp_path):
+    model = tmp_path / "secret" / "my-model"
+    model.mkdir(parents=True)
+    subject = Subject(model=str(model), text=tmp_path / "secret" / "words.txt")
+    facts = report.environment(Run(seed=3, directory=tmp_path, subject=subject))
+    assert (facts["model"], facts["text"], facts["seed"]) == ("my-model", "words.txt", 3)
+    assert "secret" not in json.dumps(facts)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", facts["date"])
+
+
+def test_the_old_files_stay_when_the_new_ones_cannot_be_written(tmp_path):
+    written(tmp_path, verdict())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(TypeError, match="plain JSON"):
+        report.write_verdicts(tmp_path, [verdict(evidence={"bad": object()})], {}, complete=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_crash_while_writing_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    written(tmp_path, verdict())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="No space left"):
+        report.write_verdicts(tmp_path, [verdict("LN-2")], {}, complete=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_is_a_file_is_bad_input(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="pass a folder"):
+        report.write_verdicts(tmp_path / "file", [verdict()], {}, complete=True)
+
+
+def edited(directory: Path, name: str, change) -> None:
+    document = json.loads((directory / name).read_text("utf-8"))
+    change(document)
+    (directory / name).write_text(json.dumps(document), "utf-8")
+
+
+@pytest.mark.parametrize("name", [report.VERDICTS, report.EXHIBITS])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema": 2}', b'{"schema": 1}', b"\xff\xfe", b"NaN", b"[" * 100_000]
+)
+def test_a_damaged_file_is_bad_input(tmp_path, name, content):
+    written(tmp_path, verdict())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"expected .* got .* remedy: .*"):
+        report.write_html(tmp_path)
+
+
+@pytest.mark.parametrize("name", [report.VERDICTS, report.EXHIBITS])
+def test_a_missing_file_is_bad_input(tmp_path, name):
+    written(tmp_path, verdict())
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match="no such file"):
+        report.write_html(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("status", "TRUE"), ("id", 7), ("evidence", []), ("witness", "w"), ("seed", True), ("seconds", None)],
+)
+def test_a_record_edited_into_nonsense_is_bad_input(tmp_path, key, value):
+    written(tmp_path, verdict())
+    edited(tmp_path, report.VERDICTS, lambda document: document["claims"][0].update({key: value}))
+    with pytest.raises(InputError, match=key):
+        report.write_html(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, [{"kind": "nothing"}], [{"kind": "table"}], [3]])
+def test_exhibits_edited_into_nonsense_are_bad_input(tmp_path, value):
+    written(tmp_path, verdict())
+    edited(tmp_path, report.EXHIBITS, lambda document: document["exhibits"].update({"LN-1": value}))
+    with pytest.raises(InputError):
+        report.write_html(tmp_path)
+
+
+# --- The terminal ---------------------------------------------------------------------------------------
+
+
+def test_the_terminal_table_shows_square_brackets_as_text():
+    console = rich.console.Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(report.terminal_table([verdict("LN-1", statement="[bold]x[/bold] in [0, 1]")]))
+    assert "[bold]x[/bold] in [0, 1]" in console.export_text()
+
+
+def test_the_summary_names_what_differs():
+    verdicts = [verdict(), verdict("RA-7", Status.SKIPPED, expected=Status.PROVED)]
+    assert report.summary_line(verdicts) == "2 claims: 1 PROVED, 1 SKIPPED; not as expected: RA-7"
+    assert report.summary_line([verdict()]) == "1 claim: 1 PROVED, all as expected"
+
+
+# --- Mathematics and plots ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\operatorname{LN}(kx + c\mathbf{1}) = \operatorname{LN}(x)",
+        r"J = \frac{1}{\sqrt{\sigma^2+\varepsilon}}\Bigl(I - \frac{\mathbf 1\mathbf 1^\top}{d}\Bigr)",
+        r"\lVert I_s^\alpha(x) - x \rVert^2 = 2\lVert x\rVert^2\bigl(1 - \cos(\arccos\rho)\bigr)",
+        r"\max_{i\ne j} |\langle s_i, s_j\rangle| \ge \sqrt{\tfrac{n-d}{d(n-1)}}",
+        r"|S| \ge \bigl\lfloor \tfrac12 \log_2 \tfrac{|X|}{3} \bigr\rfloor",
+        r"\begin{aligned} a &= b \\ &= \binom{2k-2}{k-1} \end{aligned}",
+        r"\mathbb{E}_{x,\alpha}\,D\bigl(f_b(x), f_b(I_s^\alpha(x))\bigr)",
+        r"F(x) = \begin{cases} 0 & \text{if } x \le 1 \\ 1 & \text{else} \end{cases}",
+        r"\limsup_{k\to\infty} R(k,k)^{1/k} \le 2",
+    ],
+)
+def test_the_formulas_of_the_theory_become_mathml(latex):
+    markup = str(mathematics.display(latex))
+    assert markup.startswith("<math")
+    assert "\\" not in markup
+    assert (Page(markup).unbalanced, Page(markup).open) == ([], [])
+
+
+@pytest.mark.parametrize("latex", [r"\nosuchcommand{x} < 1", r"\frac{1", r"x_{", r"\left( x"])
+def test_latex_that_cannot_be_translated_is_shown_as_written(latex):
+    assert Page(str(mathematics.display(latex))).text == latex
+    assert "<math" not in mathematics.display(latex)
+
+
+def test_a_link_in_latex_leads_nowhere():
+    assert "evil" not in mathematics.display(r"\href{javascript:evil()}{x}")
+
+
+def test_prose_escapes_everything_but_formulas_and_code():
+    markup = mathematics.prose("<b> for $d \\ge 2$, `x<1` and 5 $")
+    assert str(markup).startswith("&lt;b&gt; for <math")
+    assert "<code>x&lt;1</code> and 5 $" in markup
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.31415926, "0.3142"), (3.2e-7, "3.2×10⁻⁷"), (1e-9, "10⁻⁹"), (-2, "−2"), (0.0, "0"), (1.0, "1"),
+        (43176.4, "43\u202f176"), (123456789, "123\u202f456\u202f789"), (float("inf"), "∞"), (9.99996, "10"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_as_people_write_them(value, shown):
+    assert mathematics.number(value) == shown
+
+
+def test_values_without_a_place_on_the_axis_are_counted_not_hidden():
+    plot = Histogram(title="", caption="", x_label="", groups={"g": (1.0, 2.0, 0.0, float("nan"))}, log_x=True)
+    drawing = plots.draw(plot, uid="u")
+    assert drawing is not None
+    assert drawing.notes[0] == "Not drawn: 2 values not finite and positive."
+
+
+@pytest.mark.parametrize("values", [(), (3.0,), (0.0, 0.0), (float("nan"),), (1e-30, 1e30)])
+@pytest.mark.parametrize("log", [False, True])
+def test_degenerate_data_is_drawn_without_a_crash(values, log):
+    options = {"title": "t", "caption": "c", "x_label": "x", "log_x": log}
+    for plot in (
+        Histogram(groups={"a": values, "b": ()}, **options),
+        Curve(y_label="y", x=values, series={"a": values}, log_y=log, **options),
+        Curve(y_label="y", x=(), series={}, **options),
+        Intervals(rows=(), reference=0.0, **options),
+    ):
+        assert plots.draw(plot, uid="u") is not None
+        assert plots.as_table(plot) is not None
+
+
+def test_importing_the_report_imports_neither_torch_nor_matplotlib():
+    code = "import sys, sensverify.report; print(sorted({'torch', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
