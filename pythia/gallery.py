@@ -52,7 +52,7 @@ def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:
     return DirectionGallery(
         title="The most sensitive directions found",
         caption="Held-out contexts where each is most present, one per window, the token at the intervened position "
-        "highlighted with its presence; and the tokens that it raises and lowers most by the direct path to the logits.",
+        "highlighted with its presence; and the tokens it raises and lowers most by the direct path to the logits.",
         cards=cards,
     )
 

@@ -45,7 +45,7 @@ class Scaling:
 
 @torch.no_grad()
 def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) -> list[Scaling]:
-    """One :class:`Scaling` per block and factor, on ``windows [N, L]``; positions before ``first_position`` left out."""
+    """One :class:`Scaling` per block and factor on ``windows [N, L]``, positions before ``first_position`` left out."""
     rows = []
     for index, block in enumerate(model.network.gpt_neox.layers):
         norms = [block.input_layernorm]

@@ -294,7 +294,8 @@ def _progress(*, quiet: bool) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID, TimeRemainingColumn
 
-    with Bars(*Bars.get_default_columns()[:-1], TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:  # fmt: skip
+    columns = (*Bars.get_default_columns()[:-1], TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def listen(label: str, done: int, total: int) -> None:

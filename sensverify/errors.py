@@ -19,8 +19,9 @@ class InputError(SensverifyError):
     """
 
     def __init__(self, *, expected: str, got: str, remedy: str) -> None:
-        self.expected, self.got, self.remedy = expected, got, remedy
-        super().__init__(" ".join(f"expected {expected}, got {got}; remedy: {remedy}".split()))
+        # What came may hold line breaks (a library's message, a pasted value); the report is one line.
+        self.expected, self.got, self.remedy = (" ".join(part.split()) for part in (expected, got, remedy))
+        super().__init__(f"expected {self.expected}, got {self.got}; remedy: {self.remedy}")
 
 
 class UsageError(InputError):

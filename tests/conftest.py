@@ -8,26 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "the",
-    "lazy",
-    "dog",
-    "while",
-    "seven",
-    "wise",
-    "owls",
-    "watch",
-    "quietly",
-    "from",
-    "old",
-    "oaks",
-]
+WORDS = tuple("the quick brown fox jumps over the lazy dog while seven wise owls watch from old oaks".split())  # noqa: SIM905
 
 
 def sentences(count: int, seed: int = 0) -> str:

@@ -50,7 +50,7 @@ def test_a_limit_takes_a_sample_fixed_by_the_seed(model, tiny_text):
 def test_empty_or_short_text_is_refused(model, tmp_path, content):
     path = tmp_path / "short.txt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="expected .*text"):
+    with pytest.raises(InputError, match=r"expected .*text"):
         read_corpus(model, path)
 
 
