@@ -51,7 +51,7 @@ def _judge(run: Run, ratio: Interval, evidence: dict[str, object], exhibits: tup
     """SUPPORTED or REFUTED when the whole interval lies on one side of the prediction; else INCONCLUSIVE."""
     predicted, origin = predictions(run)
     prediction = predicted[PREDICTION]
-    outcome = prediction.contains(ratio)
+    outcome = prediction.judge(ratio)
     status = {
         "inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE
     }[outcome]  # fmt: skip

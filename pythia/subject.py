@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
-
 from pythia.corpus import Corpus, read_corpus
 from pythia.loading import LanguageModel, load_model
 from pythia.site import site_of
@@ -14,6 +12,7 @@ from sensverify.claims import Run
 from sensverify.directions import save_directions
 from sensverify.discovery import SearchOptions, SearchState, search
 from sensverify.evaluation import Evaluation, evaluate_directions
+from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
 from sensverify.sites import Site, SiteOptions
 
 SHIPPED_PREDICTIONS = Path(__file__).parent / PREDICTIONS_NAME
@@ -68,7 +67,7 @@ def predictions(run: Run) -> tuple[dict[str, Prediction], str]:
     """
     candidates = (
         (run.subject.predictions, "given by --predictions"),
-        (run.directory / PREDICTIONS_NAME, "derived from the toy models in this run"),
+        (run.directory / PREDICTIONS_NAME, "written by the toy suite into the results folder"),
         (SHIPPED_PREDICTIONS, "shipped with the package"),
     )
     for path, origin in candidates:

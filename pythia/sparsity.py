@@ -1,0 +1,155 @@
+"""PY-7: how often the found directions are present, and whether they keep to their norm budget (RN-4).
+
+Presence is measured at every held-out position but BOS. It is measured about zero, as the claim says, and about the mean
+activation too: a direction that leans on the mean is present everywhere and yet tells contexts apart by what remains.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pythia.gallery import presences
+from pythia.readout import LanguageModelReadout
+from pythia.subject import found, predictions
+from sensverify.claims import Run
+from sensverify.exhibits import Histogram, Table
+from sensverify.geometry import presence, random_directions, unit_directions
+from sensverify.sparsity import PresenceSummary, summarise_presence
+from sensverify.statistics import Interval
+from sensverify.verdicts import Finding, Status
+
+PREDICTION = "PY-7"
+RESAMPLES = 2000
+
+
+def check_found_presence(run: Run) -> Finding:
+    """PY-7 on the directions of PY-4."""
+    outcome = found(run)
+    readout = outcome.site.held_out
+    assert isinstance(readout, LanguageModelReadout)
+    directions = outcome.evaluation.directions
+    generator = torch.Generator(device=readout.device).manual_seed(run.seed + 23)
+    random = random_directions(64, readout.width, readout.centring, generator)
+    tables = {"found": presences(readout, directions), "random": presences(readout, random)}
+    about_mean = _presences_about_mean(readout, directions)
+    mean_cosines = presence(_mean_activation(readout)[None], directions, readout.centring)[:, 0]
+    rows = {
+        "found": _summary(tables["found"], directions),
+        "found, about the mean": _summary(about_mean, directions),
+        "random": _summary(tables["random"], random),
+    }
+    evidence = {
+        "held_out_positions": tables["found"][0].numel(),
+        "presence_threshold": rows["found"].threshold,
+        "cosine_to_mean_activation": {
+            "mean": float(mean_cosines.mean()), "largest_in_size": float(mean_cosines.abs().max())
+        },
+        **{name: _plain(row) for name, row in rows.items()},
+    }  # fmt: skip
+    exhibits = (
+        Histogram(
+            title="Presence of found and random directions",
+            caption="Presence at all held-out positions, all directions pooled. Sparse presence is a narrow peak at 0 with "
+            "far tails; a direction that leans on the mean activation is displaced as a whole.",
+            x_label="presence",
+            groups={
+                "found": _thinned(tables["found"]),
+                "found, about the mean": _thinned(about_mean),
+                "random": _thinned(tables["random"]),
+            },
+        ),
+        Table(
+            title="Sparsity of presence",
+            caption="Median over directions. Budget used is the largest sum of squared presences of any position over its "
+            "bound (RN-4): at most 1.",
+            columns=["directions", "share present", "excess kurtosis", "budget used", "most at once"],
+            rows=[
+                [name, row.median_share, float(row.excess_kurtosis.median()), row.budget_used, row.most_present_at_once]
+                for name, row in rows.items()
+            ],
+        ),
+    )
+    return _judge(run, tables["found"], directions, evidence, exhibits)
+
+
+def check_mean_direction_presence(run: Run) -> Finding:
+    """False twin: the mean activation's own direction, present nearly everywhere."""
+    readout = found(run).site.held_out
+    assert isinstance(readout, LanguageModelReadout)
+    direction = unit_directions(_mean_activation(readout)[None], readout.centring)
+    return _judge(run, presences(readout, direction), direction, {}, ())
+
+
+def _mean_activation(readout: LanguageModelReadout) -> Tensor:
+    return readout.residuals[:, readout.first_position :].mean(dim=(0, 1))
+
+
+def _presences_about_mean(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
+    residuals = readout.residuals[:, readout.first_position :] - _mean_activation(readout)
+    flat = presence(residuals.flatten(0, 1), directions.to(residuals), readout.centring)
+    return flat.unflatten(1, residuals.shape[:2])
+
+
+def _summary(rho: Tensor, directions: Tensor) -> PresenceSummary:
+    return summarise_presence(rho.flatten(1), directions)
+
+
+def _plain(row: PresenceSummary) -> dict[str, float]:
+    return {
+        "median_share_present": row.median_share,
+        "largest_share_present": float(row.shares.max()),
+        "median_excess_kurtosis": float(row.excess_kurtosis.median()),
+        "budget_used": row.budget_used,
+        "most_present_at_once": row.most_present_at_once,
+    }
+
+
+def _thinned(rho: Tensor, count: int = 4000) -> list[float]:
+    """An even sample of the pooled presences: enough for a histogram, small enough for a report."""
+    flat = rho.flatten()
+    return flat[:: max(1, len(flat) // count)].tolist()
+
+
+def median_share_interval(rho: Tensor, threshold: float, generator: torch.Generator) -> Interval:
+    """Interval of the median over directions of the share present, from ``rho [S, N, L]``.
+
+    Windows are resampled whole, since the positions of one window are not independent. Directions are not: the claim
+    is about these.
+    """
+    per_window = (rho.abs() >= threshold).double().mean(2).cpu()  # [S, N]
+    windows = per_window.shape[1]
+    drawn = torch.randint(windows, (RESAMPLES, windows), generator=generator)
+    replicates = torch.stack([per_window[:, rows].mean(1).median() for rows in drawn])
+    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=replicates.dtype)).tolist()
+    return Interval(float(per_window.mean(1).median()), low, high)
+
+
+def _judge(
+    run: Run,
+    rho: Tensor,
+    directions: Tensor,
+    evidence: dict[str, object],
+    exhibits: tuple[Histogram | Table, ...],
+) -> Finding:
+    """REFUTED by a broken norm budget or a share wholly outside the prediction; SUPPORTED if wholly inside."""
+    predicted, origin = predictions(run)
+    prediction = predicted[PREDICTION]
+    summary = _summary(rho, directions)
+    share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed))
+    # RN-4 is a theorem: what exceeds the budget by more than rounding is an error of ours, and must not pass.
+    budget_kept = summary.budget_used <= 1 + 1e-4
+    outcome = prediction.judge(share) if budget_kept else "outside"
+    status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[outcome]
+    measured = {
+        "median_share_present": share.to_json(),
+        "predicted": prediction.to_json(),
+        "predictions": origin,
+        "budget_used": summary.budget_used,
+    }
+    return Finding(
+        status=status,
+        evidence={**measured, **evidence},
+        witness=measured if status is Status.REFUTED else None,
+        exhibits=exhibits,
+    )
