@@ -126,9 +126,10 @@ def layer_norm_gain_bound(variance_of_x: Scalar, epsilon: Scalar, scale: Scalar)
 
 
 def layer_norm_gain_bound_shrinking(variance_of_x: Scalar, epsilon: Scalar, scale: Scalar) -> Scalar:
-    """The bound on ``|g² − 1|`` for ``0 < k ≤ 1``: ``min(1, ε(k⁻² − 1)/(σ² + ε))`` before the minimum with 1.
+    """The bound on ``|g² − 1|`` for ``0 < k ≤ 1``: ``ε(k⁻² − 1)/(σ² + ε)``, or 1 where that is smaller (claim LN-2).
 
-    With ``k < 1`` the gain falls, ``g² = 1 − ε(k⁻²−1)/(σ² + ε/k²)``; the denominator is at least ``σ² + ε``.
+    With ``k < 1`` the gain falls, ``g² = 1 − ε(k⁻²−1)/(σ² + ε/k²)``: the denominator is at least ``σ² + ε``, and
+    ``g²`` stays positive.
     """
     return epsilon * (scale**-2 - 1) / (variance_of_x + epsilon)
 
