@@ -47,9 +47,13 @@ def unit_directions(directions: Tensor, centring: Centring) -> Tensor:
 
 
 def presence(x: Tensor, directions: Tensor, centring: Centring) -> Tensor:
-    """``ρ_s(x) [S, B]``, the cosine of each ``directions [S, d]`` with each ``x [B, d]`` after centring."""
+    """``ρ_s(x) [S, B]``, the cosine of each ``directions [S, d]`` with each ``x [B, d]`` after centring.
+
+    Rounding can carry the cosine of nearly parallel vectors past 1, where setting that presence has no meaning; it is
+    clamped to ``[-1, 1]``.
+    """
     units = unit_directions(directions, centring)
-    return _tensor(formulas.presence(centring.project(x), units[:, None]))[..., 0]
+    return _tensor(formulas.presence(centring.project(x), units[:, None]))[..., 0].clamp(-1, 1)
 
 
 def random_directions(

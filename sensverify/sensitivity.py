@@ -169,5 +169,5 @@ def estimate_on(
 @torch.no_grad()
 def null_effects(readout: Readout, batch: Batch[Any], directions: Tensor) -> Tensor:
     """Effects ``[S, B]`` of setting each presence to what it already is: the null control, 0 up to rounding."""
-    rho = presence(batch.x, directions, readout.centring).clamp(-1, 1)
+    rho = presence(batch.x, directions, readout.centring)
     return effects(readout, batch, readout.clean(batch), directions, rho)

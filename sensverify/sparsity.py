@@ -1,7 +1,8 @@
 """How sparse presence is, and whether it stays within its norm budget (claim RN-4).
 
-A direction counts as *present* in a context when ``|ρ| ≥ 4/√d``: four times the scale of chance, since a random direction
-in ``d`` dimensions has a presence of order ``1/√d``. Chance alone makes it present in about 6 contexts of 100,000.
+A direction counts as *present* in a context when ``|ρ| ≥ 4/√d``: four times the scale of chance, since a random
+direction in ``d`` dimensions has a presence of order ``1/√d``. Chance alone makes it present in about 6 contexts of
+100,000.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ CHANCE_MULTIPLE = 4.0
 class PresenceSummary:
     """Statistics of presences ``ρ [S, B]`` of unit directions.
 
-    ``shares [S]``: the share of contexts in which each direction is present. ``excess_kurtosis [S]``: 0 for a Gaussian,
-    positive where presence is mostly near its mean and rarely far from it. ``budget_used``: the largest ``Σρ_i²`` of any
-    context over ``λ_max(G)``, at most 1 by RN-4.
+    ``shares [S]``: the share of contexts in which each direction is present. ``excess_kurtosis [S]``: 0 for a
+    Gaussian, positive where presence is mostly near its mean and rarely far from it. ``budget_used``: the largest
+    ``Σρ_i²`` of any context over ``λ_max(G)``, at most 1 by RN-4.
     """
 
     threshold: float

@@ -27,8 +27,8 @@ def check_recovery(run: Run) -> Finding:
     exhibits = (
         Histogram(
             title="Cosine to the nearest true feature",
-            caption="One count per direction, all seeds. What is found points along true features; random directions do "
-            "not come near one.",
+            caption="One count per direction, all seeds. What is found points along true features; random directions "
+            "do not come near one.",
             x_label="cosine",
             groups={
                 "found": torch.cat([item.cosines for item in recovered]).tolist(),

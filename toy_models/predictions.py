@@ -48,9 +48,9 @@ def predict_ratio(run: Run) -> Prediction:
         quantity="mean SeS of found directions over mean SeS of random directions, held-out contexts",
         low=1 + (lowest - 1) / 2,
         high=None,
-        derived_from=f"TM-1 and TM-2, seeds {_seeds(run)}: the lowest interval bound of found over random is {lowest:.3f}; "
-        "at least half of its excess over 1 is expected to survive in a trained network, whose effects pass through "
-        "attention and add to a residual stream. No upper side: nothing in the toys limits it.",
+        derived_from=f"TM-1 and TM-2, seeds {_seeds(run)}: the lowest interval bound of found over random is "
+        f"{lowest:.3f}; at least half of its excess over 1 is expected to survive in a trained network, whose effects "
+        "pass through attention and add to a residual stream. No upper side: nothing in the toys limits it.",
     )
 
 
@@ -66,8 +66,8 @@ def predict_share(run: Run) -> Prediction:
         quantity=f"median over found directions of the share of contexts with |presence| ≥ {CHANCE_MULTIPLE:g}/√d",
         low=None,
         high=SHARE_ALLOWANCE * max(shares),
-        derived_from=f"TM-2, seeds {_seeds(run)}: the largest median share is {max(shares):.4f}, about the density 0.01 of "
-        f"the toys' features; a language model's features may be denser, so {SHARE_ALLOWANCE:g} times that is allowed.",
+        derived_from=f"TM-2, seeds {_seeds(run)}: the largest median share is {max(shares):.4f}, where the toys' "
+        f"features have density 0.01; a language model's features may be denser, so {SHARE_ALLOWANCE:g} times that is allowed.",
     )
 
 
@@ -99,16 +99,17 @@ def predict_scaling(run: Run) -> tuple[Prediction, Prediction]:
             quantity="largest angular distance of a norm's output when the residual stream is scaled",
             low=None,
             high=bound,
-            derived_from=f"LN-2 (exact invariance of direction) and float32: {ROUNDINGS} roundings of relative size eps turn a "
-            f"unit vector by at most that, and the distance is its square over 4. Toy block, seeds {_seeds(run)}: at most "
-            f"{worst_norm:.2e}.",
+            derived_from=f"LN-2 (exact invariance of direction) and float32: {ROUNDINGS} roundings of relative size "
+            "eps turn a unit vector by at most that, and the distance is its square over 4. Toy block, "
+            f"seeds {_seeds(run)}: at most {worst_norm:.2e}.",
         ),
         Prediction(
             id="PY-1.residual_stream",
-            quantity="mean angular distance of a block's output when its input is scaled, least over blocks and factors",
+            quantity="mean angular distance of a block's output when its input is scaled, least of all blocks",
             low=RESIDUAL_MULTIPLE * bound,
             high=None,
-            derived_from=f"LN-6: the block's output turns. Toy block, seeds {_seeds(run)}: at least {least_residual:.2e}; a trained "
-            f"block may add little, so only {RESIDUAL_MULTIPLE:g} times the bound on norms is asked for.",
+            derived_from=f"LN-6: the block's output turns. Toy block, seeds {_seeds(run)}: at least "
+            f"{least_residual:.2e}; a trained block may add little, so only {RESIDUAL_MULTIPLE:g} times the "
+            "bound on norms is asked for.",
         ),
     )

@@ -15,8 +15,11 @@ RECOVERED_COSINE = 0.9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """``cosines [K]``: of each direction to the nearest true feature, signed. ``distinct``: how many *different* features
-    are met at 0.9 by some direction. ``duplicates``: directions that repeat another one."""
+    """``cosines [K]``: of each direction to the nearest true feature, signed.
+
+    ``distinct``: how many *different* features are met at 0.9 by some direction. ``duplicates``: directions that
+    repeat another one. ``features``: how many there are to be found.
+    """
 
     cosines: Tensor
     distinct: int

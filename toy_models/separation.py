@@ -142,8 +142,8 @@ def _histogram(score: Scores) -> Histogram:
     names = ("feature", "negated feature", "random")
     return Histogram(
         title="Sensitivity of features, their negatives and random directions",
-        caption=f"One count per direction, seed {score.seed}. Features stand clear of random directions; their negatives "
-        "lie between: taking a feature away is felt too.",
+        caption=f"One count per direction, seed {score.seed}. Features stand clear of random directions; their "
+        "negatives lie between: taking a feature away is felt too.",
         x_label="SeS",
         groups={name: score.groups[name].mean.tolist() for name in names},
     )

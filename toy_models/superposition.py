@@ -1,8 +1,8 @@
 """The ReLU superposition model: more features than dimensions, and the truth known.
 
-``h = Wx`` squeezes ``n`` features into ``d`` dimensions; ``ReLU(Wᵀh + b)`` reads them back; ``W`` and ``b`` are trained on
-squared error. Feature ``i`` is active with probability ``p`` and then uniform on ``(0, 1)``. The true features are the unit
-columns of ``W``. Source: Elhage et al. 2022, *Toy Models of Superposition*.
+``h = Wx`` squeezes ``n`` features into ``d`` dimensions; ``ReLU(Wᵀh + b)`` reads them back; ``W`` and ``b`` are trained
+on squared error. Feature ``i`` is active with probability ``p`` and then uniform on ``(0, 1)``. The true features are
+the unit columns of ``W``. Source: Elhage et al. 2022, *Toy Models of Superposition*.
 """
 
 from __future__ import annotations
