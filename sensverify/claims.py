@@ -64,7 +64,7 @@ class Run:
         self.subject = subject or Subject()
         self.progress = progress
         self._shared: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # shared work may itself use shared work
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
         """The value of ``make()``, computed once per run under ``key``: claims about one model train it once."""

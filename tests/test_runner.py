@@ -138,3 +138,7 @@ def test_verdict_json_has_the_contracts_keys(run):
     assert list(verdict.to_json()) == [
         "id", "suite", "statement", "source", "status", "expected", "evidence", "witness", "seed", "seconds",
     ]  # fmt: skip
+
+
+def test_shared_work_may_use_shared_work(run):
+    assert run.shared("outer", lambda: run.shared("inner", lambda: 1) + 1) == 2

@@ -67,7 +67,7 @@ def predict_share(run: Run) -> Prediction:
         low=None,
         high=SHARE_ALLOWANCE * max(shares),
         derived_from=f"TM-2, seeds {_seeds(run)}: the largest median share is {max(shares):.4f}, where the toys' "
-        f"features have density 0.01; a language model's features may be denser, so {SHARE_ALLOWANCE:g} times that is allowed.",
+        f"features have density 0.01; a language model's may be denser, so {SHARE_ALLOWANCE:g} times that is allowed.",
     )
 
 
