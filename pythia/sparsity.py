@@ -1,7 +1,7 @@
 """PY-7: how often the found directions are present, and whether they keep to their norm budget (RN-4).
 
-Presence is measured at every held-out position but BOS. It is measured about zero, as the claim says, and about the mean
-activation too: a direction that leans on the mean is present everywhere and yet tells contexts apart by what remains.
+Presence is measured at every held-out position but BOS: about zero, as the claim says, and about the mean activation
+too. A direction that leans on the mean is present everywhere and yet tells contexts apart by what remains.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def check_found_presence(run: Run) -> Finding:
     exhibits = (
         Histogram(
             title="Presence of found and random directions",
-            caption="Presence at all held-out positions, all directions pooled. Sparse presence is a narrow peak at 0 with "
-            "far tails; a direction that leans on the mean activation is displaced as a whole.",
+            caption="Presence at all held-out positions, all directions pooled. Sparse presence is a narrow peak at 0 "
+            "with far tails; a direction that leans on the mean activation is displaced as a whole.",
             x_label="presence",
             groups={
                 "found": _thinned(tables["found"]),
@@ -61,8 +61,8 @@ def check_found_presence(run: Run) -> Finding:
         ),
         Table(
             title="Sparsity of presence",
-            caption="Median over directions. Budget used is the largest sum of squared presences of any position over its "
-            "bound (RN-4): at most 1.",
+            caption="Median over directions. Budget used is the largest sum of squared presences of any position over "
+            "its bound (RN-4): at most 1.",
             columns=["directions", "share present", "excess kurtosis", "budget used", "most at once"],
             rows=[
                 [name, row.median_share, float(row.excess_kurtosis.median()), row.budget_used, row.most_present_at_once]

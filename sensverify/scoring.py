@@ -18,23 +18,12 @@ def angular_distance(clean: Tensor, perturbed: Tensor) -> Tensor:
     A zero vector has no direction: two zeros are at distance 0, a zero and a nonzero vector at 1/2 (as if
     orthogonal). Read-outs behind a ReLU can be zero.
     """
-    zero_clean = (clean == 0).all(-1)
-    zero_perturbed = (perturbed == 0).all(-1)
-    if not bool(zero_clean.any()) and not bool(zero_perturbed.any()):
-        return _unsafe_angular(clean, perturbed)
-    # Substituting ones keeps the gradient of the vectors that are not zero free of NaN.
-    distance = _unsafe_angular(
-        torch.where(zero_clean[..., None], torch.ones_like(clean), clean),
-        torch.where(zero_perturbed[..., None], torch.ones_like(perturbed), perturbed),
-    )
-    both, either = zero_clean & zero_perturbed, zero_clean | zero_perturbed
-    distance = torch.where(either, torch.full_like(distance, 0.5), distance)
-    return torch.where(both, torch.zeros_like(distance), distance)
-
-
-def _unsafe_angular(clean: Tensor, perturbed: Tensor) -> Tensor:
-    distance: Tensor = formulas.angular_distance(clean, perturbed)
-    return distance[..., 0]
+    # A zero vector is moved to the ones before dividing, so that no gradient meets 0/0; its distance is set after.
+    zero_clean = formulas.inner(clean, clean) == 0
+    zero_perturbed = formulas.inner(perturbed, perturbed) == 0
+    distance: Tensor = formulas.angular_distance(clean + zero_clean, perturbed + zero_perturbed)
+    either, both = (zero_clean | zero_perturbed)[..., 0], (zero_clean & zero_perturbed)[..., 0]
+    return distance[..., 0].masked_fill(either, 0.5).masked_fill(both, 0.0)
 
 
 def kullback_leibler(clean: Tensor, perturbed: Tensor) -> Tensor:

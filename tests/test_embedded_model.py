@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,22 @@ needs_novels = pytest.mark.skipif(not NOVELS.is_dir(), reason="the training text
 SENTENCES = "It is a truth, she said; and the rain fell on the hill, and he went home. "
 
 
-@pytest.fixture(scope="module")
-def shipped():
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def _shipped():
     return evaluate.load(FOLDER)
+
+
+@pytest.fixture
+def shipped():
+    return _shipped()
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +109,8 @@ def test_importing_the_package_does_not_import_torch():
 @given(st.text() | st.text(alphabet="aé£\u0301\U0001f600 \n\f\t'<|>").map(lambda s: s + END_OF_TEXT + s))
 @settings(max_examples=200, deadline=None)
 def test_any_text_survives_the_tokenizer(content):
-    _, tokenizer = _shipped_once()
+    _, tokenizer = _shipped()
     assert tokenizer.decode(tokenizer(content).input_ids) == content
-
-
-def _shipped_once(cache=[]):  # noqa: B006 - hypothesis does not take module fixtures
-    if not cache:
-        cache.append(evaluate.load(FOLDER))
-    return cache[0]
 
 
 # The figures
@@ -268,7 +276,7 @@ def test_training_and_held_out_text_are_the_whole_and_do_not_overlap():
 @given(st.lists(st.text(alphabet="abc £é.\n", min_size=1, max_size=80), min_size=1, max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_evaluation_windows_hold_every_token_and_character_once(texts):
-    backend = _shipped_once()[1].backend_tokenizer
+    backend = _shipped()[1].backend_tokenizer
     windows = evaluation_windows(backend, texts, context=7)
     tokens = [token for row, valid in zip(windows.ids[:, 1:], windows.valid, strict=True) for token in row[valid]]
     assert tokens == [token for ids in encode(backend, texts) for token in ids]
@@ -316,10 +324,10 @@ def test_a_resumed_run_gives_the_bits_of_one_that_was_never_stopped(tmp_path):
 def test_training_lowers_the_loss_and_leaves_the_callers_random_state_alone(tmp_path):
     run, before = _run(), torch.get_rng_state()
     batch = next(run.batches())
-    start = float(train.window_loss(run.model.eval(), batch))
+    start = float(train.window_loss(run.model.eval(), batch).detach())
     run.model.train()
     train.train(run, tmp_path / "checkpoint.pt")
-    assert float(train.window_loss(run.model.eval(), batch)) < start - 0.3
+    assert float(train.window_loss(run.model.eval(), batch).detach()) < start - 0.3
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -379,10 +387,10 @@ def test_a_model_trained_from_a_folder_is_measured_and_described(tmp_path):
     texts, out = tmp_path / "texts", tmp_path / "out"
     texts.mkdir()
     (texts / "rain.txt").write_text("\n\n".join([SENTENCES * 2] * 40), encoding="utf-8")
-    small = ("--hidden-size", 48, "--context", 16, "--vocabulary", 300, "--epochs", 1)
+    small = ("--hidden-size", 48, "--context", 16, "--vocabulary", 300, "--epochs", 1, "--threads", 1)
     trained = _invoke(train.main, "--text-dir", texts, "--out", out, *small)
     assert trained.exit_code == 0, trained.stderr
-    measured = _invoke(evaluate.main, "--text-dir", texts, "--model", out, "--resamples", 20)
+    measured = _invoke(evaluate.main, "--text-dir", texts, "--model", out, "--resamples", 20, "--threads", 1)
     assert measured.exit_code == 0, measured.stderr
     written = json.loads((out / evaluate.FIGURES).read_text(encoding="utf-8"))
     card = (out / "README.md").read_text(encoding="utf-8")
@@ -391,6 +399,6 @@ def test_a_model_trained_from_a_folder_is_measured_and_described(tmp_path):
     assert all(each["text"] in card for each in written["samples"])
 
     (texts / "rain.txt").write_text("Something else.\n\nAltogether.", encoding="utf-8")
-    refused = _invoke(evaluate.main, "--text-dir", texts, "--model", out)
+    refused = _invoke(evaluate.main, "--text-dir", texts, "--model", out, "--threads", 1)
     assert refused.exit_code == 2
     assert refused.stderr.startswith("expected the text that the model was trained on")

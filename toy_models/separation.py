@@ -65,20 +65,20 @@ def score_groups(run: Run) -> list[Scores]:
 def _score(trained: Trained, found: torch.Tensor) -> Scores:
     generator = evaluation_generator(trained)
     readout = trained.readout
-    features = some_features(trained, 2 * DIRECTIONS, generator)
+    features = some_features(trained, DIRECTIONS, generator)
     groups = {
         "feature": features,
         "negated feature": -features,
         "found": found,
-        "random": random_directions(2 * DIRECTIONS, readout.width, readout.centring, generator),
-        "random again": random_directions(2 * DIRECTIONS, readout.width, readout.centring, generator),
+        "random": random_directions(DIRECTIONS, readout.width, readout.centring, generator),
+        "random again": random_directions(DIRECTIONS, readout.width, readout.centring, generator),
     }
     batch = readout.sample(EVALUATION_CONTEXTS, generator)
     presences = generator.get_state()
     estimates = {}
     for name, directions in groups.items():
         generator.set_state(presences)
-        estimates[name] = estimate_on(readout, batch, directions, generator=generator)
+        estimates[name] = estimate_on(readout, batch, directions, generator=generator, draws=2)
     return Scores(trained.seed, estimates, float(null_effects(readout, batch, features).max()))
 
 

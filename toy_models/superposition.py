@@ -30,7 +30,7 @@ class SuperpositionConfig:
     features: int = 512
     width: int = 128
     density: float = 0.01
-    steps: int = 2000
+    steps: int = 1500
     batch: int = 512
     learning_rate: float = 5e-3
 

@@ -13,7 +13,7 @@ from toy_models.superposition import SuperpositionConfig, SuperpositionModel, Su
 
 CONFIG = SuperpositionConfig()
 DIRECTIONS = 64
-EVALUATION_CONTEXTS = 1024
+EVALUATION_CONTEXTS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def found_directions(run: Run) -> list[SearchState]:
     def make() -> list[SearchState]:
         states = []
         for trained in trained_models(run):
-            options = SearchOptions(directions=DIRECTIONS, steps=200, contexts=128, seed=trained.seed + 1)
+            options = SearchOptions(directions=DIRECTIONS, steps=150, contexts=128, seed=trained.seed + 1)
             states.append(search(trained.readout, options, progress=run.progress))
         return states
 

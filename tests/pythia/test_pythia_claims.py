@@ -1,0 +1,110 @@
+"""The claims of this suite: on the shipped model as a user runs them, and on models built so that they must fail."""
+
+import pytest
+import torch
+
+from pythia import claims
+from pythia.corpus import read_corpus
+from pythia.gallery import direction_gallery, logit_weights, presences
+from pythia.invariance import FACTORS, check_scaling, measure_scaling
+from pythia.loading import load_model
+from pythia.sparsity import median_share_interval
+from pythia.subject import found, model, predictions, preflight
+from sensverify.claims import Run, Subject
+from sensverify.errors import InputError
+from sensverify.geometry import Centring, random_directions
+from sensverify.runner import run_claim
+from sensverify.verdicts import Status
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on the shipped model."""
+    started = Run(seed=0, directory=tmp_path_factory.mktemp("pythia"))
+    preflight(started)
+    return started
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory, tiny_model_folder, tiny_text):
+    subject = Subject(model=str(tiny_model_folder), text=tiny_text)
+    return Run(seed=0, directory=tmp_path_factory.mktemp("tiny"), subject=subject)
+
+
+@pytest.mark.parametrize("claim", list(claims), ids=lambda claim: claim.id)
+def test_the_shipped_model_gives_the_expected_verdict(run, claim):
+    verdict = run_claim(claim, "pythia", run)
+    assert verdict.as_expected, verdict.finding
+    assert len(verdict.finding.evidence["false_twins_refuted"]) == len(claim.false_twins)
+
+
+def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_claim(tiny_run):
+    """LN-6 needs an update: with all blocks silenced, scaling no longer turns the residual stream."""
+    silenced = Run(seed=0, directory=tiny_run.directory, subject=tiny_run.subject)
+    network = model(silenced).network
+    with torch.no_grad():
+        for block in network.gpt_neox.layers:
+            for layer in (block.attention.dense, block.mlp.dense_4h_to_h):
+                layer.weight.zero_()
+                layer.bias.zero_()
+    finding = check_scaling(silenced)
+    assert finding.status is Status.REFUTED
+    assert finding.witness["residual"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_norms_see_only_direction_in_models_of_both_kinds(make_model_folder, tiny_text, parallel):
+    loaded = load_model(str(make_model_folder(use_parallel_residual=parallel)))
+    corpus = read_corpus(loaded, tiny_text, length=16)
+    rows = measure_scaling(loaded, corpus.held_out[:8], corpus.first_position)
+    assert len(rows) == loaded.depth * len(FACTORS)
+    for row in rows:
+        assert row.norm_output < 1e-11
+        assert row.gain_excess <= 1
+        assert row.residual > 1e-4
+
+
+def test_logit_weights_are_what_the_model_writes_for_the_direction_alone(tiny_run):
+    """With the direction as the whole residual stream, the logits are √d times its weights, plus the norm's bias."""
+    loaded = model(tiny_run)
+    generator = torch.Generator().manual_seed(0)
+    directions = random_directions(3, loaded.width, Centring.MEAN, generator)
+    network = loaded.network
+    logits = network.lm_head(network.gpt_neox.final_layer_norm(1000 * directions))
+    bias = network.lm_head(network.gpt_neox.final_layer_norm.bias)
+    expected = (logits - bias) / loaded.width**0.5
+    assert torch.allclose(logit_weights(loaded, directions), expected, atol=1e-3)
+
+
+def test_excerpts_are_the_contexts_of_highest_presence(run):
+    outcome = found(run)
+    gallery = direction_gallery(model(run), outcome)
+    best = int(outcome.evaluation.plus.mean.argmax())
+    rho = presences(outcome.site.held_out, outcome.evaluation.directions[best : best + 1])[0]
+    assert gallery.cards[0].name == f"direction {best}"
+    shown = [excerpt.presence for excerpt in gallery.cards[0].excerpts]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] == pytest.approx(float(rho.max()))
+    assert len(shown) == len(set(shown))
+
+
+def test_median_share_is_the_share_of_a_planted_presence():
+    rho = torch.zeros(3, 50, 10)
+    rho[:, :, 0] = 0.9  # present at one position of ten, in every window
+    interval = median_share_interval(rho, 0.5, torch.Generator().manual_seed(0))
+    assert (interval.low, interval.value, interval.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_predictions_given_by_the_user_come_first_and_edited_ones_are_refused(run, tmp_path):
+    from pythia.subject import SHIPPED_PREDICTIONS
+
+    copy = tmp_path / "mine.json"
+    copy.write_text(SHIPPED_PREDICTIONS.read_text())
+    mine = Run(seed=0, directory=tmp_path, subject=Subject(predictions=copy))
+    assert predictions(mine)[1] == "given by --predictions"
+    assert predictions(run)[1] == "shipped with the package"
+    copy.write_text(copy.read_text().replace('"PY-4"', '"PY-5"'))
+    with pytest.raises(InputError, match="hash"):
+        preflight(mine)
