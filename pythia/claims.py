@@ -68,7 +68,9 @@ claims = Suite(
             formula=r"\sum_i \rho_i^2 \leq \lambda_{\max}(G)",
             hypotheses=("the directions of PY-4, at every held-out position but BOS",),
             source="THEORY PY-7 and RN-4; Stambler 2025 (sparsity without assuming it)",
-            expected=Status.SUPPORTED,
+            # Known on the shipped model: the found directions lean against the mean activation, are present several
+            # times as often as the toys allow, and their presence has no heavier tails than a Gaussian.
+            expected=Status.REFUTED,
             check="pythia.sparsity:check_found_presence",
             false_twins=(
                 FalseTwin(

@@ -43,6 +43,7 @@ def site_of(model: LanguageModel, corpus: Corpus, options: SiteOptions) -> Site:
     return Site(
         search=search,
         held_out=held_out,
+        independent_contexts=len(corpus.held_out),
         weights_sha256=model.weights_sha256,
         description={**search.describe(), **corpus.to_json()},
     )

@@ -100,7 +100,7 @@ def evaluate_directions(
     generator = torch.Generator(device=readout.device).manual_seed(seed + 1)
     directions = unit_directions(directions.to(readout.device), readout.centring)
     random = random_directions(RANDOM_DIRECTIONS, readout.width, readout.centring, generator)
-    batch = readout.sample(HELD_OUT_CONTEXTS, generator)
+    batch = readout.sample(min(HELD_OUT_CONTEXTS, site.independent_contexts), generator)
     presences = generator.get_state()
     estimates = []
     for done, group in enumerate((directions, -directions, random)):

@@ -32,10 +32,15 @@ class SiteOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Site:
-    """Two read-outs of one model on contexts that share no page, and what identifies them."""
+    """Two read-outs of one model on contexts that share no page, and what identifies them.
+
+    ``independent_contexts`` is how many held-out contexts can be drawn before two come from one window of text:
+    beyond it, standard errors over contexts would be too small.
+    """
 
     search: Readout
     held_out: Readout
+    independent_contexts: int
     weights_sha256: str
     description: Mapping[str, Any]
 
