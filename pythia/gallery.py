@@ -37,6 +37,7 @@ def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:
     best = scores.argsort(descending=True)[:CARDS]
     directions = outcome.evaluation.directions[best]
     weights = logit_weights(model, directions)
+    seen = torch.unique(readout.windows)
     rho = presences(readout, directions)
     cards = [
         DirectionCard(
@@ -44,15 +45,16 @@ def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:
             score_plus=float(scores[index]),
             score_minus=float(outcome.evaluation.minus.mean[index]),
             excerpts=_excerpts(model, readout, rho[rank]),
-            promoted=_tokens(model, weights[rank], largest=True),
-            demoted=_tokens(model, weights[rank], largest=False),
+            promoted=_tokens(model, weights[rank], seen, largest=True),
+            demoted=_tokens(model, weights[rank], seen, largest=False),
         )
         for rank, index in enumerate(best)
     ]
     return DirectionGallery(
         title="The most sensitive directions found",
         caption="Held-out contexts where each is most present, one per window, the token at the intervened position "
-        "highlighted with its presence; and the tokens it raises and lowers most by the direct path to the logits.",
+        "highlighted with its presence; and those tokens of this text that it raises and lowers most by the direct "
+        "path to the logits.",
         cards=cards,
     )
 
@@ -82,11 +84,15 @@ def _excerpts(model: LanguageModel, readout: LanguageModelReadout, rho: Tensor) 
     return excerpts
 
 
-def _tokens(model: LanguageModel, weights: Tensor, *, largest: bool) -> list[tuple[str, float]]:
-    top = torch.topk(weights, min(TOKENS, len(weights)), largest=largest)
+def _tokens(model: LanguageModel, weights: Tensor, seen: Tensor, *, largest: bool) -> list[tuple[str, float]]:
+    """The tokens out of ``seen`` with the largest or smallest weights.
+
+    Only tokens that occur in the text: rows of the unembedding that were hardly ever trained otherwise fill the list.
+    """
+    top = torch.topk(weights[seen], min(TOKENS, len(seen)), largest=largest)
     return [
         (_text(model, [token]), float(value))
-        for token, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        for token, value in zip(seen[top.indices].tolist(), top.values.tolist(), strict=True)
     ]
 
 

@@ -188,13 +188,13 @@ def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invaria
 
 def _curve(rows: list[Scaling]) -> Curve:
     blocks = sorted({row.block for row in rows})
-    floor = torch.finfo(torch.float32).tiny
-    series = {}
-    for factor in FACTORS:
-        chosen = [row for row in rows if row.factor == factor]
-        series[f"residual stream, k = {factor:g}"] = [row.residual for row in chosen]
-        # An exact zero cannot be drawn on a logarithmic axis; a thousandth of float32's resolution squared can.
-        series[f"norm output, k = {factor:g}"] = [max(row.norm_output, 1e-18, floor) for row in chosen]
+    series = {
+        f"residual stream, k = {factor:g}": [row.residual for row in rows if row.factor == factor] for factor in FACTORS
+    }
+    # An exact zero cannot be drawn on a logarithmic axis; 1e-18 lies far below any rounding of float32.
+    series["norm output, worst k"] = [
+        max(1e-18, *(row.norm_output for row in rows if row.block == block)) for block in blocks
+    ]
     return Curve(
         title="Scaling the residual stream",
         caption="Angular distance after multiplying a block's input by k. The norms' outputs stay at rounding "

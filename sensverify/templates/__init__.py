@@ -38,7 +38,7 @@ def _environment() -> jinja2.Environment:
     )
     filters = (abbreviated, display, grid, label, number, prose, scalar, visible)
     environment.filters.update({function.__name__: function for function in filters})
-    environment.tests.update(scalar=is_scalar, scalars=is_scalars)
+    environment.tests.update(scalar=is_scalar, scalars=is_scalars, interval=is_interval)
     return environment
 
 
@@ -51,6 +51,11 @@ def is_scalars(value: Any) -> bool:
     """Whether ``value`` is a list of scalars, none of which is a long text."""
     items = value if isinstance(value, list | tuple) else [{}]
     return all(is_scalar(item) and len(str(item)) <= 48 for item in items)
+
+
+def is_interval(value: Any) -> bool:
+    """Whether ``value`` is an estimate with its interval, which reads best on one line."""
+    return isinstance(value, Mapping) and list(value) == ["value", "low", "high"]
 
 
 def label(key: str) -> str:
@@ -88,13 +93,13 @@ def grid(value: Any) -> tuple[list[str], list[list[Any]]] | None:
     records = list(value.values()) if isinstance(value, Mapping) else value
     if not isinstance(records, list | tuple) or len(records) < 2:
         return None
-    if not all(isinstance(record, Mapping) and record for record in records):
+    if not all(isinstance(record, Mapping) and record and not is_interval(record) for record in records):
         return None
     columns = list(records[0])
     if len(columns) > 9 or any(list(record) != columns for record in records):
         return None
     rows = [list(record.values()) for record in records]
-    if not all(is_scalar(cell) or (is_scalars(cell) and len(cell) <= 3) for row in rows for cell in row):
+    if not all(is_scalar(c) or is_interval(c) or (is_scalars(c) and len(c) <= 3) for row in rows for c in row):
         return None
     if isinstance(value, Mapping):
         return ["", *columns], [[label(key), *row] for key, row in zip(value, rows, strict=True)]
