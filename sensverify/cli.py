@@ -123,7 +123,7 @@ def verify(
         if out is not None:
             report.write_html(out)
     if as_json:
-        _print_json(report.verdicts_document(verdicts, environment))
+        _print_json(report.verdicts_document(verdicts, {**environment, "complete": True}))
     else:
         _print_table(report.terminal_table(verdicts))
         _say(report.summary_line(verdicts))
