@@ -307,17 +307,24 @@ def _progress(*, quiet: bool) -> Iterator[Progress]:
 
 
 def _say(line: str) -> None:
-    typer.echo(line)
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        # The reader went away (`sensverify list | head`): the work goes on, its words go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+    _say(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _print_table(table: Any) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    console = Console()
+    with console.capture() as capture:
+        console.print(table)
+    _say(capture.get().rstrip())
 
 
 def main() -> None:
@@ -346,10 +353,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted: what was finished is on disk")
         return 3
-    except BrokenPipeError:
-        # The reader of our output went away (`sensverify list | head`): not an error worth a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _fail(message: str) -> int:
