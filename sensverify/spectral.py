@@ -51,7 +51,7 @@ def apply_operator(readout: Readout, batch: Batch[object], vectors: Tensor) -> T
     centred = readout.centring.project(batch.x)
     length = formulas.norm(centred)
     x_unit = centred / length
-    x = batch.x.expand(len(vectors), *batch.x.shape)
+    x = batch.x.repeat(len(vectors), 1, 1)  # forward differentiation needs memory of its own, not an expanded view
     tangents = formulas.perpendicular(vectors[:, None].expand_as(x), x_unit) * length
 
     def read(moved: Tensor) -> Tensor:
