@@ -37,7 +37,7 @@ def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:
     best = scores.argsort(descending=True)[:CARDS]
     directions = outcome.evaluation.directions[best]
     weights = logit_weights(model, directions)
-    seen = torch.unique(readout.windows)
+    seen = torch.unique(readout.windows[:, readout.first_position :])
     rho = presences(readout, directions)
     cards = [
         DirectionCard(

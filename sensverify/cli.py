@@ -335,7 +335,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line on ``arguments`` and return the exit code; never raises but for defects of ours."""
     # Read by OpenMP when torch is imported. Threads that spin at barriers are at best a little faster on an idle
-    # machine; beside any other load they were measured 15 to 20 times slower on two cores (benchmarks/README.md).
+    # machine; beside another job they were measured to be up to 23 times slower on two cores (benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     usage_error = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this typer keeps it
     try:
