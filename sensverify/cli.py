@@ -114,14 +114,16 @@ def verify(
         environment = report.environment(run)
         verdicts: list[Verdict] = []
         progress("claims", 0, len(selection))
-        for verdict in run_claims(selection, loaded, run):
-            verdicts.append(verdict)
-            complete = len(verdicts) == len(selection)
-            progress("claims", len(verdicts), len(selection))
-            if out is not None:
-                report.write_verdicts(out, verdicts, environment, complete=complete)
-        if out is not None:
-            report.write_html(out)
+        try:
+            for verdict in run_claims(selection, loaded, run):
+                verdicts.append(verdict)
+                complete = len(verdicts) == len(selection)
+                progress("claims", len(verdicts), len(selection))
+                if out is not None:
+                    report.write_verdicts(out, verdicts, environment, complete=complete)
+        finally:  # an interrupted run leaves a page of what was decided, which says that it was interrupted
+            if out is not None and verdicts:
+                report.write_html(out)
     if as_json:
         _print_json(report.verdicts_document(verdicts, {**environment, "complete": True}))
     else:

@@ -207,6 +207,23 @@ def test_ctrl_c_saves_and_ends_with_code_3(tmp_path, tiny_model_folder, tiny_tex
     assert err.count("\n") == 1
 
 
+def test_an_interrupted_verify_leaves_what_was_decided(tmp_path):
+    command = [*COMMAND, "verify", "proofs", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "verdicts.json").exists():
+        assert time.monotonic() < deadline, "no verdict was written"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err == "sensverify: interrupted: what was finished is on disk\n"
+    record = json.loads((tmp_path / "verdicts.json").read_text())
+    assert 1 <= len(record["claims"]) < 9
+    assert record["environment"]["complete"] is False
+    assert (tmp_path / "report.html").exists()
+
+
 def test_resuming_with_other_options_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text):
     invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2))
     changed = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 3, "--resume")
