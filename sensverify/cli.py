@@ -342,6 +342,8 @@ def run(arguments: list[str]) -> int:
     usage_error = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this typer keeps it
     try:
         result = app(arguments, standalone_mode=False, prog_name="sensverify")
+        if result == 130:  # how some versions of typer tell of a KeyboardInterrupt; others raise Abort
+            raise typer.Abort
         return result if isinstance(result, int) else 0
     except usage_error as error:  # type: ignore[misc]
         return _fail(f"expected a valid command line, got: {error.format_message()}; remedy: see --help")
