@@ -60,7 +60,7 @@ def hooked_forward(model, windows, positions, x, *, layer, target, offset):
 
 
 def relative_error(ours, theirs):
-    return float((ours - theirs).norm() / theirs.norm())
+    return float(((ours - theirs).norm() / theirs.norm()).detach())
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
