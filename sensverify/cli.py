@@ -52,6 +52,21 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use
 Out = Annotated[Path, typer.Option(help="Folder for results; made if missing.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        _say(f"sensverify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def sensverify(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """State, prove, test and try to break claims about features in language models."""
+
+
 @app.command("list")
 def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
     """List every claim: ID, expected verdict, statement."""
@@ -158,7 +173,7 @@ def discover(
     """Find the directions to which a model's later computation is most sensitive."""
     from sensverify import checkpoints
     from sensverify.directions import save_directions
-    from sensverify.discovery import SearchOptions, search, total_steps
+    from sensverify.discovery import SearchOptions, search, start_search, total_steps
     from sensverify.evaluation import evaluate_directions
     from sensverify.sites import SiteOptions, open_site
 
@@ -167,9 +182,10 @@ def discover(
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
     site = open_site(subject, site_options)
-    make_directory(out)
     configuration = {**site.description, "search": options.to_json()}
     state = checkpoints.load_checkpoint(out, configuration, site.search.device) if resume else None
+    state = state or start_search(site.search, options)  # the last thing that can refuse, so before the folder
+    make_directory(out)
     with _interruptible() as stop_requested, _progress(quiet=as_json) as progress:
         saver = _Saver(lambda s: checkpoints.save_checkpoint(out, s, configuration), stop_requested)
         state = search(site.search, options, state=state, progress=progress, after_step=saver)

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sensverify import cli
+from sensverify import __version__, cli
 
 COMMAND = [sys.executable, "-m", "sensverify.cli"]
 
@@ -95,6 +95,16 @@ def test_bad_input_leaves_no_folder_behind(capsys, tmp_path):
     out = tmp_path / "new"
     assert_refused(invoke(capsys, "verify", "pythia", "--model", "./nowhere", "--out", out))
     assert not out.exists()
+
+
+def test_a_search_that_cannot_start_leaves_no_folder(capsys, tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path / "new", "--method", "spectral", "--directions", 500)
+    assert_refused(invoke(capsys, *arguments), "at most 31 spectral directions")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_version_is_told(capsys):
+    assert invoke(capsys, "--version")[:2] == (0, f"sensverify {__version__}\n")
 
 
 def test_verify_writes_the_record_and_the_page(capsys, tmp_path):
