@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from pythia.corpus import Corpus, read_corpus
+from pythia.corpus import DEFAULT_LENGTH, Corpus, read_corpus
 from pythia.loading import LanguageModel, load_model
 from pythia.site import site_of
 from sensverify.claims import Run
@@ -56,7 +56,9 @@ def model(run: Run) -> LanguageModel:
 def corpus(run: Run) -> Corpus:
     """The run's text as windows of the run's model."""
     loaded = model(run)
-    return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, seed=run.seed))
+    # A model whose context is shorter than the usual window is read in windows of its own length.
+    length = min(DEFAULT_LENGTH, int(getattr(loaded.config, "max_position_embeddings", DEFAULT_LENGTH)))
+    return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, length=length, seed=run.seed))
 
 
 def predictions(run: Run) -> tuple[dict[str, Prediction], str]:

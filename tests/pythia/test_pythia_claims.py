@@ -9,7 +9,7 @@ from pythia.gallery import direction_gallery, logit_weights, presences
 from pythia.invariance import FACTORS, check_scaling, measure_scaling
 from pythia.loading import load_model
 from pythia.sparsity import median_share_interval
-from pythia.subject import found, model, predictions, preflight
+from pythia.subject import corpus, found, model, predictions, preflight
 from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
@@ -57,13 +57,18 @@ def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_c
 @pytest.mark.parametrize("parallel", [True, False])
 def test_norms_see_only_direction_in_models_of_both_kinds(make_model_folder, tiny_text, parallel):
     loaded = load_model(str(make_model_folder(use_parallel_residual=parallel)))
-    corpus = read_corpus(loaded, tiny_text, length=16)
-    rows = measure_scaling(loaded, corpus.held_out[:8], corpus.first_position)
+    text = read_corpus(loaded, tiny_text, length=16)
+    rows = measure_scaling(loaded, text.held_out[:8], text.first_position)
     assert len(rows) == loaded.depth * len(FACTORS)
     for row in rows:
         assert row.norm_output < 1e-11
         assert row.gain_excess <= 1
         assert row.residual > 1e-4
+
+
+def test_a_model_with_a_short_context_is_read_in_windows_of_its_length(make_model_folder, tiny_text, tmp_path):
+    subject = Subject(model=str(make_model_folder(max_position_embeddings=24)), text=tiny_text)
+    assert corpus(Run(seed=0, directory=tmp_path, subject=subject)).search.shape[1] == 24
 
 
 def test_logit_weights_are_what_the_model_writes_for_the_direction_alone(tiny_run):
