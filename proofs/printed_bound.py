@@ -62,6 +62,7 @@ def refute_bound(run: Run, *, graph: Graph, k: int, also_doubled: bool = False) 
         doubt = {"k": k, "points": len(table), "reason": "this colouring does not refute the bound", **(found or {})}
         return Finding(status=Status.INCONCLUSIVE, evidence=doubt)
     witness = {
+        "kind": "colouring",
         "k": k,
         "points": len(table),
         "values": [0, 1, 2],

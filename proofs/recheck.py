@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import isqrt
 from pathlib import Path
@@ -99,9 +99,18 @@ def _dot(a: Sequence[Fraction], b: Sequence[Fraction]) -> Fraction:
     return sum((p * q for p, q in zip(a, b, strict=True)), Fraction(0))
 
 
+CHECKERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "pre-norm block": recheck_block,
+    "colouring": recheck_colouring,
+}
+
+
 def recheck(witness: Mapping[str, Any]) -> list[str]:
-    """The objections to a witness of either kind."""
-    return recheck_colouring(witness) if "F" in witness else recheck_block(witness)
+    """The objections to a witness, by the checker of its kind."""
+    checker = CHECKERS.get(witness.get("kind", ""))
+    if checker is None:
+        return [f"expected a witness of a kind among {', '.join(CHECKERS)}, got {witness.get('kind')!r}"]
+    return checker(witness)
 
 
 def main(arguments: Sequence[str]) -> int:

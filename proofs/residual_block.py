@@ -124,6 +124,7 @@ def _witness(
     lengths = product(at_x, at_x) * product(at_kx, at_kx)
     cosine_squared = product(at_x, at_kx) ** 2 / lengths if lengths else sympy.nan
     return {
+        "kind": "pre-norm block",
         "law": block.law.value,
         "reading": "F(x) = x + the sum of W·LN(x) over the matrices W in branches; LN(x) = (x − mean)/√variance, "
         "biased variance, no epsilon; all numbers exact",
