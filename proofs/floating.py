@@ -1,7 +1,6 @@
 """What rounding may do to an exact claim, and a search for draws where it does more.
 
-A claim proved for real numbers is run in float32 and float64 on draws meant to hurt: norms from 1e-6 to 1e6,
-vectors nearly parallel to the direction, presences next to ±1, dimension 2, repeated coordinates. The error
+A claim proved for real numbers is run in float32 and float64 on draws meant to hurt (:mod:`proofs.draws`). The error
 seen is compared with a bound derived from the unit round-off ``u``, never with a chosen tolerance. With
 ``γ(n) = nu/(1 − nu)`` (Higham, Accuracy and Stability of Numerical Algorithms, chapter 3):
 
@@ -22,97 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proofs.draws import DIMENSIONS, DTYPES, Draws, cases, draw
+from proofs.hunting import EXAMPLES, Witness, hunt
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.verdicts import Finding, Status
 
-DIMENSIONS = (2, 3, 8, 64, 512)
-DTYPES = (torch.float32, torch.float64)
 DRAWS = {"quick": 512, "full": 8192}
 VACUOUS = 0.5
-
-
-def gamma(count: int, dtype: torch.dtype) -> float:
-    """``γ(n) = nu/(1 − nu)`` with the unit round-off ``u`` of ``dtype``."""
-    rounding = count * torch.finfo(dtype).eps / 2
-    return rounding / (1 - rounding)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Draws:
-    """``N`` cases of one dimension and dtype: vectors ``[N, d]`` (``s`` and ``u`` unit), scalars ``[N, 1]``."""
-
-    x: Tensor
-    s: Tensor
-    u: Tensor
-    alpha: Tensor
-    beta: Tensor
-    scale: Tensor
-    shift: Tensor
-    epsilon: Tensor
-
-    @property
-    def gamma(self) -> float:
-        """``γ(d + 8)``, room for the handful of operations around an inner product."""
-        return gamma(self.x.shape[-1] + 8, self.x.dtype)
-
-    @property
-    def sine(self) -> Tensor:
-        """``√(1 − ρ²)``, the sine of the angle between ``x`` and ``s``, computed in float64 ``[N, 1]``."""
-        x, s = self.x.double(), self.s.double()
-        ratio: Tensor = formulas.norm(formulas.rejection(x, s / formulas.norm(s))) / formulas.norm(x)
-        return ratio
-
-    def case(self, row: int) -> dict[str, Any]:
-        """One row as plain numbers; a float32 is a float64 exactly."""
-        fields = {field.name: getattr(self, field.name)[row].tolist() for field in dataclasses.fields(self)}
-        return {name: value[0] if len(value) == 1 else value for name, value in fields.items()}
-
-
-def draw(generator: torch.Generator, *, count: int, dimension: int, dtype: torch.dtype) -> Draws:
-    """``count`` hurtful cases, the same on every run with the same generator state."""
-
-    def normal() -> Tensor:
-        return torch.randn(count, dimension, generator=generator, dtype=torch.float64)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, 1, generator=generator, dtype=torch.float64)
-
-    def kind() -> Tensor:
-        return torch.randint(8, (count, 1), generator=generator)
-
-    def unit(vector: Tensor) -> Tensor:
-        vector = vector.to(dtype)
-        scaled: Tensor = vector / formulas.norm(vector)
-        return scaled
-
-    def sign() -> Tensor:
-        return torch.where(uniform(-1, 1) > 0, 1.0, -1.0)
-
-    closest = 5 if dtype == torch.float32 else 12  # decades between a near-parallel x and s
-    s, x, which = unit(normal()), normal(), kind()
-    x = torch.where(which < 2, sign() * s.double() + 10 ** uniform(-closest, 0) * unit(x).double(), x)
-    repeated = torch.ones_like(x)
-    repeated[:, :1] = uniform(-2, 2)
-    x = torch.where(which == 2, repeated, x)
-    x = x / formulas.norm(x) * 10 ** uniform(-6, 6)
-
-    def presences() -> Tensor:
-        middle, edge = uniform(-1, 1), sign() * (1 - 10 ** uniform(-closest, 0))
-        return torch.where(kind() < 2, edge, middle).to(dtype)
-
-    powers = torch.exp2(torch.round(uniform(-20, 20)))
-    size = x.abs().amax(-1, keepdim=True)
-    return Draws(
-        x=x.to(dtype),
-        s=s,
-        u=unit(normal()),
-        alpha=presences(),
-        beta=presences(),
-        scale=torch.where(kind() < 2, powers, 10 ** uniform(-3, 3)).to(dtype),
-        shift=(sign() * size * 10 ** uniform(-6, 3)).to(dtype),
-        epsilon=(10 ** uniform(-12, 0)).to(dtype),
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +51,7 @@ class Sweep:
     """What a sweep saw: cases that say something, largest share of its bound that any error used, a failure."""
 
     cases: int
+    examples: int
     largest: Mapping[str, float]
     failure: Mapping[str, Any] | None
 
@@ -144,38 +61,49 @@ class Sweep:
         ``bounds`` says in words, for each law, the bound that the error was held against.
         """
         laws = {law: {"bound": bounds[law], "largest_error_over_bound": share} for law, share in self.largest.items()}
-        evidence = {**proved.evidence, "floating_point": {"cases": self.cases, "laws": laws}}
+        tried = {"cases": self.cases, "hypothesis_examples": self.examples, "laws": laws}
+        evidence = {**proved.evidence, "floating_point": tried}
         status = proved.status if self.failure is None else Status.REFUTED
         witness = proved.witness if self.failure is None else self.failure
         return Finding(status=status, evidence=evidence, witness=witness, exhibits=proved.exhibits)
 
 
 def sweep(run: Run, label: str, compare: Callable[[Draws], list[Comparison]]) -> Sweep:
-    """Hold ``compare`` against its own bounds on all dtypes and dimensions, smallest first."""
+    """Hold ``compare`` against its own bounds: by hypothesis, then on all dtypes and dimensions, smallest first.
+
+    The witness of a failure is the one that hypothesis shrank, if it found one.
+    """
+    shrunk = hunt(run, cases(), lambda case: next(filter(None, (_failure(case, law) for law in compare(case))), None))
     generator = torch.Generator().manual_seed(run.seed)
     grid = [(dtype, dimension) for dimension in DIMENSIONS for dtype in DTYPES]
-    cases, failure = 0, None
+    count, failure = 0, shrunk
     largest: dict[str, float] = {}
     for done, (dtype, dimension) in enumerate(grid):
         run.progress(f"{label} in floating point", done, len(grid))
         draws = draw(generator, count=DRAWS[run.profile], dimension=dimension, dtype=dtype)
         for comparison in compare(draws):
             fraction = comparison.fraction()
-            worst = int(fraction.argmax())
-            share = float(fraction[worst])
-            cases += int((comparison.bound <= VACUOUS).sum())
-            largest[comparison.law] = max(largest.get(comparison.law, 0.0), share)
-            if failure is None and share > 1:
-                failure = {
-                    "law": comparison.law,
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "dimension": dimension,
-                    **draws.case(worst),
-                    "error": float(comparison.error[worst]),
-                    "bound": float(comparison.bound[worst]),
-                }
+            count += int((comparison.bound <= VACUOUS).sum())
+            largest[comparison.law] = max(largest.get(comparison.law, 0.0), float(fraction.max()))
+            failure = failure or _failure(draws, comparison)
     run.progress(f"{label} in floating point", len(grid), len(grid))
-    return Sweep(cases=cases, largest=largest, failure=failure)
+    return Sweep(cases=count, examples=EXAMPLES[run.profile], largest=largest, failure=failure)
+
+
+def _failure(draws: Draws, comparison: Comparison) -> Witness | None:
+    """The worst case of one law, if its error exceeds its bound."""
+    fraction = comparison.fraction()
+    worst = int(fraction.argmax())
+    if not fraction[worst] > 1:
+        return None
+    return {
+        "law": comparison.law,
+        "dtype": str(draws.x.dtype).removeprefix("torch."),
+        "dimension": draws.x.shape[-1],
+        **draws.case(worst),
+        "error": float(comparison.error[worst]),
+        "bound": float(comparison.bound[worst]),
+    }
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

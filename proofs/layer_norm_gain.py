@@ -11,7 +11,7 @@ import dataclasses
 import sympy
 import torch
 
-from proofs.floating import Comparison, Draws, distance, sweep
+from proofs.floating import VACUOUS, Comparison, Draws, distance, sweep, where_informative
 from proofs.layer_norm import ANY_VECTOR, SCALE, VARIANCE, any_vector, condition, setting
 from proofs.proof import Proof
 from proofs.steps import Identity, Inequality
@@ -189,7 +189,7 @@ def _compare_gain(draws: Draws) -> list[Comparison]:
         Comparison(
             law="the bound on |g² − 1|",
             error=excess / (1 + gain_squared),
-            bound=torch.full_like(excess, 16 * unit, dtype=torch.float64),
+            bound=where_informative(draws.gamma * kappa <= VACUOUS, torch.full_like(kappa, 16 * unit)),
         ),
     ]
 

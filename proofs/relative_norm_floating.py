@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from proofs.draws import sine as angle_sine
 from proofs.floating import Comparison, Draws, distance, where_informative
 from sensverify import formulas
 
@@ -41,7 +42,7 @@ def compare_nearest(draws: Draws) -> list[Comparison]:
         Comparison(
             law="no competitor is nearer",
             error=closer.clamp(min=0) / length**2,
-            bound=where_informative(apart, 72 * gamma * constant),
+            bound=where_informative(apart & (angle_sine(draws.u, s) >= _WIDE * gamma), 72 * gamma * constant),
         ),
         # The arccos multiplies the error of ρ by 1/√(1−ρ²) = ‖x‖/‖x⊥‖.
         Comparison(
@@ -81,7 +82,11 @@ def compare_composition(draws: Draws) -> list[Comparison]:
             error=distance(scaled, k * once) / (k.double() * length),
             bound=where_informative(apart, amplified),
         ),
-        Comparison(law="I(2ʲx) = 2ʲI(x)", error=distance(doubled, power * once), bound=torch.zeros_like(sine)),
+        Comparison(
+            law="I(2ʲx) = 2ʲI(x)",
+            error=distance(doubled, power * once),
+            bound=where_informative(apart, torch.zeros_like(sine)),  # parallel to s there is no v
+        ),
     ]
 
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proofs.floating import DTYPES, Comparison, draw, gamma, sweep
+from proofs.draws import DTYPES, draw, gamma
+from proofs.floating import Comparison, sweep
 from proofs.relative_norm_floating import compare_composition, compare_nearest, compare_others
 from sensverify import formulas
 from sensverify.claims import Run
