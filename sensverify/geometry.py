@@ -52,7 +52,7 @@ def presence(x: Tensor, directions: Tensor, centring: Centring) -> Tensor:
     Rounding can carry the cosine of nearly parallel vectors past 1, where setting that presence has no meaning; it is
     clamped to ``[-1, 1]``.
     """
-    units = unit_directions(directions, centring)
+    units = unit_directions(directions, centring).to(x)
     return _tensor(formulas.presence(centring.project(x), units[:, None]))[..., 0].clamp(-1, 1)
 
 

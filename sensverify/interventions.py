@@ -8,13 +8,15 @@ from torch import Tensor
 from sensverify import formulas
 from sensverify.geometry import Centring, unit_directions
 
+_NEARLY_PARALLEL = 0.01  # the sine below which set_presence takes its longer way
+
 
 def set_presence(x: Tensor, directions: Tensor, alpha: Tensor | float, centring: Centring) -> Tensor:
     """The minimal intervention ``I_s^α``: nearest activation of equal norm in which ``s`` has presence ``α``.
 
     Args:
         x: activations ``[B, d]``.
-        directions: ``[S, d]``, of any nonzero length.
+        directions: ``[S, d]``, of any nonzero length and any floating dtype.
         alpha: presences to set, in ``[-1, 1]``: a number, ``[B]`` or ``[S, B]``.
         centring: what the model's norm cannot see. The part of ``x`` that ``P`` removes is carried over
             unchanged; norm and presence are those of ``Px``.
@@ -29,15 +31,17 @@ def set_presence(x: Tensor, directions: Tensor, alpha: Tensor | float, centring:
     Source: Stambler 2025, restated as a nearest-point problem (RN-1).
     """
     centred = centring.project(x)
-    s = unit_directions(directions, centring)[:, None]
+    s = unit_directions(directions, centring).to(x)[:, None]
     rejected = formulas.rejection(centred, s)
-    length = formulas.norm(centred)
-    # Below this the rejected part is rounding noise: its direction would be chosen by the last bits of x.
-    tolerance = 8 * torch.finfo(x.dtype).eps * length
-    parallel = formulas.norm(rejected) <= tolerance
-    if bool(parallel.any()):
+    length, left = formulas.norm(centred), formulas.norm(rejected)
+    if bool((left <= _NEARLY_PARALLEL * formulas.norm(x)).any()):
+        # So little is left of x that the rounding of its centring shows: centre again, or the norm would be off.
+        rejected = centring.project(rejected)
+        # And below this it is nothing but rounding: its direction would be chosen by the last bits of x.
+        parallel = left <= 8 * torch.finfo(x.dtype).eps * formulas.norm(x)
         rejected = torch.where(parallel, _least_aligned_axis(s, centring), rejected)
-    v = rejected / formulas.norm(rejected)
+        left = formulas.norm(rejected)
+    v = rejected / left
     alpha = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)[..., None]
     moved: Tensor = formulas.at_presence(length, s, v, alpha)
     return moved + (x - centred)

@@ -32,8 +32,9 @@ class PresenceLaw:
             raise ValueError(f"presence lies in [-1, 1] and low <= high, got ({self.low}, {self.high})")
 
     def stratified(self, draws: int, contexts: int, generator: torch.Generator) -> Tensor:
-        """``α [draws, contexts]``, draw ``j`` uniform in the ``j``-th of ``draws`` equal strata."""
-        uniform = torch.rand(draws, contexts, generator=generator, device=generator.device)
+        """``α [draws, contexts]`` in float64, draw ``j`` uniform in the ``j``-th of ``draws`` equal strata."""
+        # In float64, so that a law of a single presence means that presence in every dtype.
+        uniform = torch.rand(draws, contexts, generator=generator, device=generator.device).double()
         strata = torch.arange(draws, device=generator.device)[:, None]
         return self.low + (self.high - self.low) * (strata + uniform) / draws
 

@@ -36,7 +36,7 @@ def spectral_directions(
             remedy="ask for fewer, or use --method parallel",
         )
     batch = readout.sample(contexts, generator)
-    basis = random_directions(count, readout.width, readout.centring, generator)
+    basis = random_directions(count, readout.width, readout.centring, generator).to(batch.x)
     for _ in range(iterations):
         basis = torch.linalg.qr(apply_operator(readout, batch, basis).T).Q.T
     image = apply_operator(readout, batch, basis)

@@ -337,3 +337,25 @@ def test_a_present_direction_is_counted():
     assert summary.shares.tolist() == pytest.approx([0.07, 0.03])
     assert summary.most_present_at_once == 2
     assert float(summary.excess_kurtosis.min()) > 3
+
+
+def test_the_norm_survives_where_almost_nothing_is_left_of_the_activation():
+    """A large mean leaves rounding noise in the centred part, which must not pass for a direction."""
+    generator = seeded(31)
+    for offset in (0.0, 10.0, 1000.0):
+        s = torch.randn(20, 6, generator=generator)
+        x = 2 * s + offset
+        for i in range(20):
+            moved = set_presence(x[i : i + 1], s[i : i + 1], 0.0, Centring.MEAN)[0].double()
+            before, after = (v.double() - v.double().mean(-1, keepdim=True) for v in (x[i : i + 1], moved))
+            allowed = 16 * torch.finfo(torch.float32).eps * float(x[i].norm() / before.norm())
+            assert abs(float(after.norm() / before.norm()) - 1) < allowed
+
+
+@pytest.mark.parametrize("method", ["parallel", "sequential", "spectral"])
+def test_a_model_in_float64_is_searched_in_float64(method):
+    network = Network(dtype=torch.float64)
+    state = search(network, SearchOptions(directions=2, steps=3, method=method, seed=32))
+    assert torch.isfinite(state.directions).all()
+    batch = network.sample(5, seeded(33))
+    assert float(null_effects(network, batch, state.directions).abs().max()) < 1e-13
