@@ -43,5 +43,5 @@ format: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,plots,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,plots,sat,dev]'
 	touch $@

@@ -1,0 +1,1 @@
+"""Certificates of small numbers: formulas, models and refutations that others can check without a SAT solver."""
