@@ -1,7 +1,8 @@
 """The command line: the only place that prints, and the only place that turns errors into exit codes.
 
-Exit codes: 0 every verdict is the expected one (or the command did its work); 1 some verdict differs; 2 wrong usage
-or bad input, told in one line on stderr; 3 interrupted, what was finished is on disk.
+Exit codes: 0 every verdict reached is the expected one (or the command did its work); 1 some verdict differs, or none
+was reached because all were skipped; 2 wrong usage or bad input, told in one line on stderr; 3 interrupted, what was
+finished is on disk.
 """
 
 from __future__ import annotations
@@ -9,23 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sensverify import __version__
-from sensverify.claims import Profile, Progress, Run, Subject, silent
+from sensverify.claims import Profile, Run, Subject
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.files import check_writable, make_directory
+from sensverify.waiting import CheckpointSaver, interruptible, progress_bars
 
 if TYPE_CHECKING:
-    from sensverify.discovery import SearchState
     from sensverify.verdicts import Verdict
 
 app = typer.Typer(
@@ -110,6 +108,7 @@ def verify(
     from sensverify import report
     from sensverify.runner import preflight, run_claims
     from sensverify.suites import load_suites, select
+    from sensverify.verdicts import Status
 
     loaded = load_suites()
     selection = select(loaded, names=suites or (), ids=claim or ())
@@ -121,7 +120,7 @@ def verify(
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sensverify-")))
-        progress = stack.enter_context(_progress(quiet=as_json))
+        progress = stack.enter_context(progress_bars(quiet=as_json))
         run = Run(seed=seed, directory=out or scratch, profile=profile, subject=subject, progress=progress)
         preflight(selection, run)
         if out is not None:
@@ -146,7 +145,8 @@ def verify(
         _say(report.summary_line(verdicts))
         if out is not None:
             _say(f"report: {out / 'report.html'}")
-    raise typer.Exit(0 if all(verdict.as_expected for verdict in verdicts) else 1)
+    decided = [verdict for verdict in verdicts if verdict.status is not Status.SKIPPED]
+    raise typer.Exit(0 if decided and not any(verdict.differs for verdict in verdicts) else 1)
 
 
 @app.command()
@@ -186,8 +186,8 @@ def discover(
     state = checkpoints.load_checkpoint(out, configuration, site.search.device) if resume else None
     state = state or start_search(site.search, options)  # the last thing that can refuse, so before the folder
     make_directory(out)
-    with _interruptible() as stop_requested, _progress(quiet=as_json) as progress:
-        saver = _Saver(lambda s: checkpoints.save_checkpoint(out, s, configuration), stop_requested)
+    with interruptible() as stop_requested, progress_bars(quiet=as_json) as progress:
+        saver = CheckpointSaver(lambda s: checkpoints.save_checkpoint(out, s, configuration), stop_requested)
         state = search(site.search, options, state=state, progress=progress, after_step=saver)
         if total_steps(options):
             checkpoints.save_checkpoint(out, state, configuration)
@@ -240,7 +240,7 @@ def score(
         model=model,
         allow_other_model=allow_other_model,
     )
-    with _progress(quiet=as_json) as progress:
+    with progress_bars(quiet=as_json) as progress:
         result = evaluate_directions(site, found.directions, seed=seed, progress=progress)
     if as_json:
         _print_json({"schema": 1, **result.to_json()})
@@ -259,6 +259,36 @@ def _recorded(config: Any, name: str, given: int | None) -> int:
 
 
 @app.command()
+def colouring(
+    file: Annotated[
+        str | None, typer.Argument(help="A square table, lines 'i j value', a witness, or module:function.")
+    ] = None,
+    paley: Annotated[int | None, typer.Option(help="Three classes on Paley's graph of this prime instead.")] = None,
+    points: Annotated[int | None, typer.Option(help="Number of points, with module:function.")] = None,
+    k: Annotated[int | None, typer.Option(help="Ask about sets of this size.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds for the exact search.")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for colouring.json and colouring.html.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find a large set of points on which a symmetric F(x, y) misses a value."""
+    from sensverify.colouring import ColouringRequest, examine_colouring, write_answer
+
+    if out is not None:
+        check_writable(out)
+    request = ColouringRequest(source=file, paley=paley, points=points, k=k, seconds=time_limit)
+    with progress_bars(quiet=as_json) as progress:
+        answer = examine_colouring(request, progress)
+    page = write_answer(out, answer) if out is not None else None
+    if as_json:
+        _print_json(answer.to_json())
+        return
+    for line in answer.lines():
+        _say(line)
+    if page is not None:
+        _say(f"page: {page}")
+
+
+@app.command()
 def report(
     directory: Annotated[Path, typer.Argument(help="A folder that `verify --out` wrote.")],
 ) -> None:
@@ -266,62 +296,6 @@ def report(
     from sensverify.report import write_html
 
     _say(f"report: {write_html(directory)}")
-
-
-class _Saver:
-    """Called after every search step: saves a checkpoint now and then, and when asked to stop."""
-
-    def __init__(self, save: Callable[[SearchState], None], stop_requested: threading.Event) -> None:
-        self._save, self._stop, self._steps_since = save, stop_requested, 0
-
-    def __call__(self, state: SearchState) -> None:
-        self._steps_since += 1
-        if self._stop.is_set():
-            self._save(state)
-            raise Interrupted(f"stopped after step {state.step}; go on with --resume")
-        if self._steps_since >= 25:
-            self._save(state)
-            self._steps_since = 0
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """While open, the first SIGINT or SIGTERM asks for a stop at the next safe point; a second one insists."""
-    requested = threading.Event()
-
-    def ask(_number: int, _frame: object) -> None:
-        if requested.is_set():
-            raise KeyboardInterrupt
-        requested.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requested
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """A listener that draws bars on stderr, or does nothing if stderr is no terminal or ``quiet``."""
-    if quiet or not sys.stderr.isatty():
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID, TimeRemainingColumn
-
-    columns = (*Bars.get_default_columns()[:-1], TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def listen(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, total=total, visible=label == "claims" or done < total)
-
-        yield listen
 
 
 def _say(line: str) -> None:

@@ -86,6 +86,11 @@ class Verdict:
         """
         return self.status is self.claim.expected
 
+    @property
+    def differs(self) -> bool:
+        """Whether something else was concluded than expected; a claim that was SKIPPED concludes nothing."""
+        return not self.as_expected and self.status is not Status.SKIPPED
+
     def to_json(self) -> dict[str, Any]:
         """The claim's entry in ``verdicts.json`` (schema 1)."""
         return {

@@ -138,7 +138,13 @@ def run_directory(tmp_path_factory):
         verdict("LN-6", Status.REFUTED),
         verdict("TM-1", Status.SUPPORTED, suite="toy_models", exhibits=EXAMPLES),
         verdict("RA-7", Status.SKIPPED, expected=Status.PROVED, evidence={"reason": "no coqc", "remedy": "get it"}),
-        verdict("PY-1", Status.ERROR, suite="pythia", evidence={"reason": "it broke", "where": "a.py:1"}),
+        verdict(
+            "PY-1",
+            Status.ERROR,
+            suite="pythia",
+            expected=Status.SUPPORTED,
+            evidence={"reason": "it broke", "where": "a.py:1"},
+        ),
     )
     return directory
 
@@ -226,7 +232,8 @@ def test_hostile_tokens_and_labels_are_escaped(tmp_path):
 def test_whatever_differs_from_what_was_expected_comes_first(full):
     text = Page(full).text
     assert text.index("1 verdict differs") < text.index("5 claims were put to the test") < text.index("Ledger")
-    assert "expected PROVED" in text
+    assert "expected SUPPORTED" in text
+    assert "3 came out as expected, 1 did not, 1 was skipped." in text
 
 
 def test_a_run_as_expected_raises_no_alarm(tmp_path):
@@ -399,9 +406,12 @@ def test_the_terminal_table_shows_square_brackets_as_text():
     assert "[bold]x[/bold] in [0, 1]" in console.export_text()
 
 
-def test_the_summary_names_what_differs():
-    verdicts = [verdict(), verdict("RA-7", Status.SKIPPED, expected=Status.PROVED)]
-    assert report.summary_line(verdicts) == "2 claims: 1 PROVED, 1 SKIPPED; not as expected: RA-7"
+def test_the_summary_names_what_differs_and_what_was_skipped():
+    differs = verdict("RA-6", Status.INCONCLUSIVE, expected=Status.PROVED)
+    assert report.summary_line([verdict(), differs]) == "2 claims: 1 PROVED, 1 INCONCLUSIVE; not as expected: RA-6"
+    skipped = verdict("RA-7", Status.SKIPPED, expected=Status.PROVED, evidence={"remedy": "get it"})
+    line = "2 claims: 1 PROVED, 1 SKIPPED, all others as expected; RA-7 skipped: get it"
+    assert report.summary_line([verdict(), skipped]) == line
     assert report.summary_line([verdict()]) == "1 claim: 1 PROVED, all as expected"
 
 
