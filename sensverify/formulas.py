@@ -175,6 +175,14 @@ def minimal_intervention(x: Vector, s: Vector, alpha: Scalar) -> Vector:
     return at_presence(norm(x), s, perpendicular_unit(x, s), alpha)
 
 
+def unit_norm_intervention(x: Vector, s: Vector, alpha: Scalar) -> Vector:
+    """``αs + √(1−α²)v``: presence ``α`` of the unit vector ``s``, but norm 1 whatever the norm of ``x`` was.
+
+    The published score compares this with the untouched ``x`` (claim SE-2); the engine never does.
+    """
+    return at_presence(1, s, perpendicular_unit(x, s), alpha)
+
+
 def squared_displacement(length: Scalar, rho: Scalar, alpha: Scalar) -> Scalar:
     """``‖I_s^α(x) − x‖² = 2‖x‖²(1 − cos(arccos ρ − arccos α))`` (claim RN-1)."""
     return 2 * length**2 * (1 - cos(arccos(rho) - arccos(alpha)))
@@ -196,6 +204,15 @@ def angular_distance(y: Vector, z: Vector) -> Scalar:
     return inner(difference, difference) / 4
 
 
+def concentration(effect: Vector) -> Scalar:
+    """``C = ‖Δ‖₄⁴/‖Δ‖₂⁴`` of an effect over the units of a privileged basis: 1 on one unit, ``1/n`` spread over ``n``.
+
+    Source: the participation ratio's inverse; ℓ4 maximisation over the sphere (claim SE-5).
+    """
+    squares = effect * effect
+    return inner(squares, squares) / inner(effect, effect) ** 2
+
+
 def inactive_weight(rho: Scalar, sigma: Scalar) -> Scalar:
     """``w = exp(−ρ²/σ²)``, which asks for contexts where the direction is not already present."""
     return exp(-(rho**2) / sigma**2)
@@ -204,3 +221,32 @@ def inactive_weight(rho: Scalar, sigma: Scalar) -> Scalar:
 def norm_budget(presence_threshold: Scalar, coherence: Scalar) -> Scalar:
     """The most unit directions, pairwise ``|⟨s_i,s_j⟩| ≤ μ < τ²``, that can have ``|ρ_i| ≥ τ`` at once (RN-4)."""
     return (1 - coherence) / (presence_threshold**2 - coherence)
+
+
+def welch_bound(count: Scalar, dimension: Scalar) -> Scalar:
+    """``√((n−d)/(d(n−1)))``: among ``n`` unit vectors of ``R^d`` two have ``|⟨s_i,s_j⟩|`` at least that (RN-5).
+
+    For ``n ≥ 2``. Where ``n ≤ d`` orthonormal vectors exist, and the floor is 0 (for plain numbers; symbols are
+    taken to have ``n ≥ d``). Source: Welch 1974.
+    """
+    if isinstance(count, int) and isinstance(dimension, int) and count <= dimension:
+        return 0.0
+    return sqrt((count - dimension) / (dimension * (count - 1)))
+
+
+def fold_affine(weight: Vector, bias: Vector, gain: Vector, shift: Vector) -> tuple[Vector, Vector]:
+    """``(Wγ, Wβ + b)``: the linear map that gives ``W(γ⊙z + β) + b`` from ``z`` (claim LN-8).
+
+    ``weight [d_out, d]`` and ``bias [d_out]`` as in ``torch.nn.Linear``, ``gain [d]`` and ``shift [d]`` as in
+    ``torch.nn.LayerNorm``; arrays only. To fold the centring as well, take :func:`centre` of the folded weight.
+    """
+    return weight * gain, weight @ shift + bias
+
+
+def layer_norm_jvp(x: Vector, h: Vector, epsilon: Scalar = 0) -> Vector:
+    """``J h``, the derivative of :func:`layer_norm` at ``x`` along ``h`` (claim LN-4).
+
+    ``J = (P − ccᵀ/(d(σ² + ε)))/√(σ² + ε)`` with ``c = Px``; it is symmetric, so this is also the backward pass.
+    """
+    centred, spread = centre(x), variance(x) + epsilon
+    return (centre(h) - centred * (inner(centred, h) / (dimension(x) * spread))) / sqrt(spread)

@@ -41,6 +41,55 @@ CLAIMS = (
         ),
     ),
     Claim(
+        id="LN-3",
+        statement="‖LN(x)‖² = dσ²/(σ²+ε) and ⟨LN(x), 1⟩ = 0: for ε = 0 every output has squared length d.",
+        formula=r"\|LN(x)\|^2 = \frac{d \sigma^2}{\sigma^2 + \varepsilon}, \quad \langle LN(x), \mathbf{1} \rangle = 0",
+        hypotheses=("ε ≥ 0", "d ≥ 2", "σ > 0"),
+        source=_LAYER_NORM,
+        expected=Status.PROVED,
+        check="proofs.norm_output:check_output",
+        false_twins=(
+            FalseTwin(statement="‖LN(x)‖² = d for ε > 0 too.", check="proofs.norm_output:twin_no_epsilon"),
+            FalseTwin(statement="‖LN(x)‖² = (d−1)σ²/(σ²+ε).", check="proofs.norm_output:twin_unbiased"),
+            FalseTwin(statement="⟨LN(x), 1⟩ = dμ/√(σ²+ε).", check="proofs.norm_output:twin_keeps_the_mean"),
+        ),
+    ),
+    Claim(
+        id="LN-4",
+        statement="With c = x − μ1 the Jacobian of LN is J = (I − 11ᵀ/d − ccᵀ/(d(σ²+ε)))/√(σ²+ε). At ε = 0 its kernel "
+        "is exactly span{1, c} and J(kx) = J(x)/k; and ‖Jh‖ ≤ √d‖h‖/‖c‖, so that a small step counts relative to ‖c‖.",
+        formula=r"J = \frac{1}{\sqrt{\sigma^2 + \varepsilon}} \left(I - \frac{\mathbf{1}\mathbf{1}^T}{d} - "
+        r"\frac{cc^T}{d(\sigma^2 + \varepsilon)}\right)",
+        hypotheses=("ε ≥ 0; ε = 0 for the kernel and the scaling", "k > 0", "d ≥ 2", "σ > 0"),
+        source=_LAYER_NORM,
+        expected=Status.PROVED,
+        check="proofs.norm_jacobian:check_jacobian",
+        false_twins=(
+            FalseTwin(statement="The same with + ccᵀ.", check="proofs.norm_jacobian:twin_sign_flipped"),
+            FalseTwin(
+                statement="The same with ccᵀ/(dσ²) for ε > 0.", check="proofs.norm_jacobian:twin_epsilon_dropped"
+            ),
+            FalseTwin(statement="At ε = 0 the kernel is span{1}.", check="proofs.norm_jacobian:twin_smaller_kernel"),
+        ),
+    ),
+    Claim(
+        id="LN-5",
+        statement="RMSNorm sees no scale but does see a shift: RMS(kx) = RMS(x) at ε = 0, RMS(kx) = g·RMS(x) with "
+        "g² = (m+ε)/(m+ε/k²), m = ‖x‖²/d, for ε > 0; and RMS(x + c1) ≠ RMS(x) unless x + c1 is a positive "
+        "multiple of x.",
+        formula=r"RMS(kx) = RMS(x), \quad RMS(x + c\mathbf{1}) \neq RMS(x)",
+        hypotheses=("RMS(x) = x/√(‖x‖²/d + ε), before the affine part", "k > 0", "x ≠ 0", "d ≥ 2"),
+        source="RMSNorm: Zhang and Sennrich 2019",
+        expected=Status.PROVED,
+        check="proofs.rms_norm:check_rms_norm",
+        false_twins=(
+            FalseTwin(statement="RMS(x + c1) = RMS(x).", check="proofs.rms_norm:twin_shift"),
+            FalseTwin(statement="RMS(kx) = RMS(x) for ε = 10⁻⁵.", check="proofs.rms_norm:twin_epsilon"),
+            FalseTwin(statement="RMS(kx) = RMS(x) for k < 0.", check="proofs.rms_norm:twin_negative_scale"),
+            FalseTwin(statement="RMS(kx) = g²·RMS(x) for ε > 0.", check="proofs.rms_norm:twin_gain_unsquared"),
+        ),
+    ),
+    Claim(
         id="LN-6",
         statement="A pre-norm residual block F(x) = x + f(LN(x)) is scale-invariant: F(kx) = kF(x).",
         formula=r"F(x) = x + f(LN(x)), \quad F(kx) = k F(x)",
@@ -58,6 +107,41 @@ CLAIMS = (
                 check="proofs.residual_block:twin_direction",
             ),
             FalseTwin(statement="F(kx) = F(x).", check="proofs.residual_block:twin_same_output"),
+        ),
+    ),
+    Claim(
+        id="LN-7",
+        statement="A post-norm block F(x) = LN(x + f(x)) does not see the scale of its input: F(kx) = F(x).",
+        formula=r"F(x) = LN(x + f(x)), \quad F(kx) = F(x)",
+        hypotheses=("ε = 0", "k > 0", "x + f(x) is not constant"),
+        source="Post-norm as in Vaswani et al. 2017; a negative control for the relative-norm hypothesis of "
+        + SENSITIVITY,
+        expected=Status.REFUTED,
+        check="proofs.post_norm:check_post_norm",
+        false_twins=(
+            FalseTwin(statement="F(kx) = kF(x).", check="proofs.post_norm:twin_homogeneous"),
+            FalseTwin(
+                statement="At least the direction of F(x), up to its sign, does not depend on the scale of x.",
+                check="proofs.post_norm:twin_direction",
+            ),
+        ),
+    ),
+    Claim(
+        id="LN-8",
+        statement="Folding γ and β into the next linear map leaves the function unchanged, W(γ⊙z + β) + b = (Wγ)z + "
+        "(Wβ + b), and centring the rows of Wγ changes nothing; presence does change with γ, so it is taken before γ. "
+        "After γ every presence is the same exactly if d = 2 or all |γ_i| are equal.",
+        formula=r"W(\gamma \odot z + \beta) + b = (W \, \mathrm{diag}(\gamma)) z + (W\beta + b)",
+        hypotheses=("z = LN(x)", "γ ≠ 0 in every coordinate, for the presences", "d ≥ 2", "σ > 0"),
+        source=_LAYER_NORM,
+        expected=Status.PROVED,
+        check="proofs.folding:check_folding",
+        false_twins=(
+            FalseTwin(
+                statement="Folding γ alone is enough: the bias stays b.", check="proofs.folding:twin_forgotten_bias"
+            ),
+            FalseTwin(statement="γ multiplies the rows of W.", check="proofs.folding:twin_rows"),
+            FalseTwin(statement="Presence is the same after γ.", check="proofs.folding:twin_presence_after"),
         ),
     ),
 )

@@ -68,4 +68,51 @@ CLAIMS = (
             ),
         ),
     ),
+    Claim(
+        id="RN-4",
+        statement="For unit s_1, .., s_n with Gram matrix G, Σρ_i² ≤ λ_max(G); if k of them have |ρ_i| ≥ τ and "
+        "pairwise |⟨s_i, s_j⟩| ≤ μ < τ² then k ≤ (1−μ)/(τ²−μ). Both are sharp: the largest k is the integer part of "
+        "that bound wherever d is at least as large.",
+        formula=r"\sum_i \rho_i^2 \leq \lambda_{\max}(G), \quad k \leq \frac{1 - \mu}{\tau^2 - \mu}",
+        hypotheses=("‖s_i‖ = 1", "x ≠ 0", "0 ≤ μ < τ² ≤ 1 for the second"),
+        source=SENSITIVITY + ", its sparsity without assuming it, made exact",
+        expected=Status.PROVED,
+        check="proofs.norm_budget:check_budget",
+        false_twins=(
+            FalseTwin(
+                statement="The bound on k can be lowered by one per cent.",
+                check="proofs.norm_budget:twin_one_per_cent_fewer",
+            ),
+            FalseTwin(
+                statement="k ≤ (1−μ)/(τ²−μ) also where μ > τ².",
+                check="proofs.norm_budget:twin_any_coherence",
+            ),
+            FalseTwin(
+                statement="Σρ_i² ≤ 1 for directions that are not orthogonal.",
+                check="proofs.norm_budget:twin_unit_budget",
+            ),
+        ),
+    ),
+    Claim(
+        id="RN-5",
+        statement="Among n ≥ d unit vectors of R^d, n ≥ 2, two have |⟨s_i, s_j⟩| ≥ √((n−d)/(d(n−1))), which is above "
+        "1/√(2d) for n ≥ 2d; the simplex n = d + 1 attains it in every dimension. For n ≤ d the floor is 0.",
+        formula=r"\max_{i \neq j} |\langle s_i, s_j \rangle| \geq \sqrt{\frac{n - d}{d(n - 1)}}",
+        hypotheses=("‖s_i‖ = 1", "n ≥ 2", "n ≥ d ≥ 1"),
+        source="Welch, Lower bounds on the maximum cross correlation of signals, 1974",
+        expected=Status.PROVED,
+        check="proofs.welch_bound:check_floor",
+        false_twins=(
+            FalseTwin(
+                statement="The floor is one per cent higher.", check="proofs.welch_bound:twin_one_per_cent_higher"
+            ),
+            FalseTwin(
+                statement="The same floor for max ⟨s_i, s_j⟩, without the absolute value.",
+                check="proofs.welch_bound:twin_signed",
+            ),
+            FalseTwin(
+                statement="The same floor for vectors of length 1/2.", check="proofs.welch_bound:twin_half_length"
+            ),
+        ),
+    ),
 )

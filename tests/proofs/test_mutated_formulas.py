@@ -55,6 +55,26 @@ def shrink_inverted(rho_other: Any, rho: Any, overlap: Any, alpha: Any) -> Any:
     return alpha * overlap + shrink * (rho_other - rho * overlap)
 
 
+def budget_without_coherence(tau: Any, mu: Any) -> Any:
+    return (1 - mu) / tau**2
+
+
+def floor_without_dimension(count: Any, dimension: Any) -> Any:
+    return formulas.sqrt((count - dimension) / (count - 1))
+
+
+def sum_of_squares(x: Any, epsilon: Any = 0) -> Any:
+    return x / formulas.sqrt(formulas.inner(x, x) + epsilon)
+
+
+def slope_of_the_centring_alone(x: Any, h: Any, epsilon: Any = 0) -> Any:
+    return formulas.centre(h) / formulas.sqrt(formulas.variance(x) + epsilon)
+
+
+def shift_not_read(weight: Any, bias: Any, gain: Any, shift: Any) -> Any:
+    return weight * gain, shift + bias[:1]
+
+
 MUTATIONS: list[tuple[str, Callable[..., Any], str]] = [
     ("at_presence", without_root, "proofs.nearest_point:check_nearest"),
     ("at_presence", without_root, "proofs.relative_norm:check_composition"),
@@ -70,6 +90,17 @@ MUTATIONS: list[tuple[str, Callable[..., Any], str]] = [
     ("layer_norm_gain_bound", bound_without_share, "proofs.layer_norm_gain:check_gain"),
     ("squared_displacement", cosine_of_sum, "proofs.nearest_point:check_nearest"),
     ("presence_of_other", shrink_inverted, "proofs.relative_norm:check_presence_of_others"),
+    ("variance", unbiased_variance, "proofs.norm_output:check_output"),
+    ("layer_norm", epsilon_outside_the_root, "proofs.norm_output:check_output"),
+    ("centre", no_centring, "proofs.norm_output:check_output"),
+    ("layer_norm_jvp", slope_of_the_centring_alone, "proofs.norm_jacobian:check_jacobian"),
+    ("layer_norm", epsilon_outside_the_root, "proofs.norm_jacobian:check_jacobian"),
+    ("rms_norm", sum_of_squares, "proofs.rms_norm:check_rms_norm"),
+    ("layer_norm_gain_squared", gain_inverted, "proofs.rms_norm:check_rms_norm"),
+    ("fold_affine", shift_not_read, "proofs.folding:check_folding"),
+    ("centre", no_centring, "proofs.folding:check_folding"),
+    ("norm_budget", budget_without_coherence, "proofs.norm_budget:check_budget"),
+    ("welch_bound", floor_without_dimension, "proofs.welch_bound:check_floor"),
 ]
 
 
