@@ -61,7 +61,8 @@ def sine(x: Tensor, s: Tensor) -> Tensor:
     """The sine of the angle between the rows of ``x [N, d]`` and ``s [N, d]``, in float64 ``[N, 1]``."""
     x, s = _unit(x.double(), torch.float64), _unit(s.double(), torch.float64)
     rejected = x - (x * s).sum(-1, keepdim=True) * s
-    return torch.linalg.vector_norm(rejected, dim=-1, keepdim=True)
+    ratio: Tensor = torch.linalg.vector_norm(rejected, dim=-1, keepdim=True)
+    return ratio
 
 
 def _closest(dtype: torch.dtype) -> int:
@@ -72,7 +73,8 @@ def _closest(dtype: torch.dtype) -> int:
 def _unit(vector: Tensor, dtype: torch.dtype) -> Tensor:
     vector = vector.to(dtype)
     # Not the engine's own norm: if that is broken, the inputs must still be what they are said to be.
-    return vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    unit: Tensor = vector / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return unit
 
 
 def draw(generator: torch.Generator, *, count: int, dimension: int, dtype: torch.dtype) -> Draws:

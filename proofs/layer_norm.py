@@ -16,7 +16,8 @@ import sympy
 import torch
 
 from proofs import falsify
-from proofs.floating import VACUOUS, Comparison, Draws, distance, sweep, where_informative
+from proofs.draws import Draws
+from proofs.floating import VACUOUS, Comparison, distance, sweep, where_informative
 from proofs.proof import Proof
 from proofs.steps import Given, Identity, Setting
 from proofs.symbolic import Expression, GramSpace, GramVector

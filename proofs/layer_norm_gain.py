@@ -11,7 +11,8 @@ import dataclasses
 import sympy
 import torch
 
-from proofs.floating import VACUOUS, Comparison, Draws, distance, sweep, where_informative
+from proofs.draws import Draws
+from proofs.floating import VACUOUS, Comparison, distance, sweep, where_informative
 from proofs.layer_norm import ANY_VECTOR, SCALE, VARIANCE, any_vector, condition, setting
 from proofs.proof import Proof
 from proofs.steps import Identity, Inequality

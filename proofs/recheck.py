@@ -140,10 +140,11 @@ def recheck_block(witness: Mapping[str, Any]) -> list[str]:
 
 def recheck_unit_norm_score(witness: Mapping[str, Any]) -> list[str]:
     """Is the unit-norm score of this block above the stated value at the null rotation? In exact arithmetic."""
-    x, s = ([Fraction(value) for value in witness[name]] for name in "xs")
+    x: list[Fraction] = [Fraction(value) for value in witness["x"]]
+    s: list[Fraction] = [Fraction(value) for value in witness["s"]]
     alpha, at_most = Fraction(witness["alpha"]), Fraction(witness["at_most"])
     length = _root(_dot(x, x))
-    if not length or sum(x) or sum(s) or _dot(s, s) != 1:
+    if not length or any(sum(v, Fraction(0)) for v in (x, s)) or _dot(s, s) != 1:
         return ["x is not centred with a positive rational norm, or s is no centred unit vector"]
     if _dot(x, s) != alpha * length:
         return ["alpha is not the presence of s in x: this is no null rotation"]

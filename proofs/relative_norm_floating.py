@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from proofs.draws import Draws
 from proofs.draws import sine as angle_sine
-from proofs.floating import Comparison, Draws, distance, where_informative
+from proofs.floating import Comparison, distance, where_informative
 from sensverify import formulas
 
 _WIDE = 16  # multiples of γ that keep x⊥ above its own rounding noise

@@ -21,7 +21,8 @@ import torch
 
 from proofs import falsify, recheck
 from proofs.counterexamples import publish
-from proofs.floating import Comparison, Draws, sweep
+from proofs.draws import Draws
+from proofs.floating import Comparison, sweep
 from proofs.layer_norm import SHIFT, any_vector
 from proofs.proof import Checked, Proof
 from proofs.steps import Given, Identity, Inequality, Setting

@@ -5,6 +5,7 @@ Held to the definition, in float32 and float64, with bounds that follow from the
 - every effect ``D(f(x), f(I_s^α(x)))``, both ways of centring, through a norm or not, in a residual stream or not;
 - presences, weights (soft, hard, none), the weighted mean, the standard error over contexts;
 - the null control, the range, and that ``kx`` scores as ``x`` behind a norm;
+- the geometry that the search moves by: random directions, tangents, great circles, nearest references;
 - the laws that the interventions are named after: norm, presence and uncentred part of what ``set_presence`` and
   ``scale_norm`` return, for any ``x``, parallel to ``s`` included; the strata of ``α``; KL divergence.
 """
@@ -25,7 +26,7 @@ from proofs.hunting import EXAMPLES, Witness, hunt
 from proofs.small_readouts import Case, Definition, cases, definition
 from sensverify import scoring
 from sensverify.claims import Finding, Run
-from sensverify.geometry import Centring, presence
+from sensverify.geometry import Centring, gram, nearest, presence, random_directions, step_on_sphere, tangent
 from sensverify.interventions import scale_norm, set_presence
 from sensverify.readout import Batch
 from sensverify.sensitivity import PresenceLaw, Probe, Weighting, estimate_on, null_effects
@@ -73,6 +74,7 @@ def _laws(case: Case) -> Iterator[Law]:
     """Name, error and bound of every law that the engine is held to."""
     rounding = gamma(case.readout.width + 8, case.readout.contexts.dtype)
     yield from _intervention(case, rounding)
+    yield from _sphere(case, rounding)
     yield from _alphas(case)
     yield from _divergence(case, rounding)
     if abs(case.alpha) == 1:
@@ -170,6 +172,30 @@ def _intervention(case: Case, rounding: float) -> Iterator[Law]:
     yield "set_presence stays on x's side", _largest(-aligned / (whole**2).sum(-1), signed=True), 32 * rounding
 
 
+def _sphere(case: Case, rounding: float) -> Iterator[Law]:
+    """What the search moves by: unit directions, tangents, great circles, nearest references."""
+    centring, width = case.readout.centring, case.readout.width
+    generator = torch.Generator().manual_seed(case.seed)
+    s = random_directions(4, width, centring, generator, case.readout.contexts.dtype)
+    wide = s.double()
+    yield "random directions are unit vectors", _largest(torch.linalg.vector_norm(wide, dim=1) - 1), 8 * rounding
+    yield "random directions are centred", _largest(wide - _centred(wide, centring)), 8 * rounding
+    yield "the Gram matrix", _largest(gram(s) - wide @ wide.T), 8 * rounding
+    step = tangent(s, s.flip(0) * 0.5)
+    yield "a tangent is orthogonal", _largest((step.double() * wide).sum(1)), 8 * rounding
+    along = s.flip(0).double() * 0.5
+    exact = along - (along * wide).sum(1, keepdim=True) * wide
+    yield "a tangent is what is left", _largest(step - exact), 8 * rounding
+    moved = step_on_sphere(s, step).double()
+    angle = torch.linalg.vector_norm(exact, dim=1, keepdim=True)
+    circle = torch.cos(angle) * wide + torch.sin(angle) * exact / angle
+    yield "a step follows its great circle", _largest(moved - circle), 64 * rounding / min(float(angle.min()), 1.0)
+    cosine, index = nearest(s, -s)
+    table = wide @ -wide.T
+    yield "the nearest reference", _largest(cosine - table.max(1).values), 8 * rounding
+    yield "and which it is", _largest(table.max(1).values - table.gather(1, index[:, None])[:, 0]), 8 * rounding
+
+
 def _alphas(case: Case) -> Iterator[Law]:
     """Draw ``j`` of ``n`` lies in the ``j``-th of ``n`` equal parts of the interval."""
     low, high = sorted((case.alpha, 0.875))
@@ -199,7 +225,8 @@ def _centred(x: Tensor, centring: Centring) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    unit: Tensor = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return unit
 
 
 def _largest(error: Tensor, *, signed: bool = False) -> float:

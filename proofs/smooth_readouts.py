@@ -69,7 +69,7 @@ class SmoothReadout:
         centring = identity - 1 / self.width if self.centring is Centring.MEAN else identity
         total, size = torch.zeros_like(identity), 0.0
         for x in self.contexts:
-            jacobian = torch.autograd.functional.jacobian(self.function, x)
+            jacobian = torch.func.jacrev(self.function)(x)
             y, centred = self.function(x), centring @ x
             off_x = identity - torch.outer(centred, centred) / (centred @ centred)
             off_y = identity - torch.outer(y, y) / (y @ y)

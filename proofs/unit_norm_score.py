@@ -248,7 +248,8 @@ def share_of_the_norm(run: Run, *, width: int = 64, directions: int = 16) -> lis
     alpha = 0.875 * torch.rand(directions, contexts, generator=generator)
 
     def block(x: torch.Tensor) -> torch.Tensor:
-        return x + torch.relu(formulas.layer_norm(x) @ inner.T) @ outer.T
+        written: torch.Tensor = x + torch.relu(formulas.layer_norm(x) @ inner.T) @ outer.T
+        return written
 
     rows = []
     for multiple in (1 / 8, 1.0, 4.0, 16.0):

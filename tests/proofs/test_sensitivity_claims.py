@@ -1,0 +1,273 @@
+"""Sensitivity's own claims: checked by strangers, able to fail, and true only where they say so."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from proofs import recheck, sensitivity_engine
+from proofs.concentrated_effects import exact_frames, tight_frame
+from proofs.draws import Draws, cases
+from proofs.floating import Comparison, sweep
+from proofs.hunting import hunt
+from proofs.opposite_direction import Opposite, check_opposite
+from proofs.sensitivity_range import check_range
+from proofs.small_readouts import Case, SmallReadout, definition
+from proofs.unit_norm_score import Null, check_null, share_of_the_norm
+from sensverify import formulas, geometry, interventions, scoring, sensitivity, spectral
+from sensverify.claims import Run, resolve
+from sensverify.verdicts import Status
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(seed=0, directory=tmp_path)
+
+
+# --- Hunting and shrinking ------------------------------------------------------------------------------
+
+
+def test_a_broken_law_is_shrunk_to_something_a_person_can_check(run: Run) -> None:
+    def too_strict(draws: Draws) -> list[Comparison]:
+        error = (formulas.norm(draws.x) - 0.5).clamp(min=0)
+        return [Comparison(law="‖x‖ ≤ 1/2", error=error, bound=torch.zeros_like(error))]
+
+    swept = sweep(run, "test", too_strict)
+    assert swept.failure is not None
+    assert swept.failure["dimension"] == 2
+    assert sorted(map(abs, swept.failure["x"])) == [0.0, 1.0]
+
+
+def test_a_check_that_raises_is_not_taken_for_a_broken_law(run: Run) -> None:
+    def defective(draws: Draws) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        hunt(run, cases(), defective)
+
+
+def test_the_same_seed_hunts_the_same_cases(run: Run) -> None:
+    def seen() -> list[str]:
+        shown: list[str] = []
+        hunt(run, cases(), lambda draws: shown.append(json.dumps(draws.case(0))))  # type: ignore[func-returns-value]
+        return shown
+
+    assert seen() == seen()
+
+
+# --- The engine against the definition ------------------------------------------------------------------
+
+
+def wrong_variance(estimate: Any) -> torch.Tensor:
+    residual = estimate.weights * (estimate.effects - estimate.mean[:, None]) / estimate.weights.mean(1, keepdim=True)
+    return residual.square().mean(1).div(residual.shape[1]).sqrt()
+
+
+def unit_norm(x: Any, directions: Any, alpha: Any, centring: Any, original: Callable[..., Any]) -> Any:
+    moved = original(x, directions, alpha, centring)
+    return moved / formulas.norm(moved)
+
+
+ENGINE_MUTANTS: list[tuple[str, Any, str, Callable[[Callable[..., Any]], Any]]] = [
+    ("biased standard error", sensitivity.SensitivityEstimate, "standard_error", lambda old: property(wrong_variance)),
+    (
+        "mean without weights",
+        sensitivity.SensitivityEstimate,
+        "mean",
+        lambda old: property(lambda estimate: estimate.effects.mean(1)),
+    ),
+    ("x' of norm 1", sensitivity, "set_presence", lambda old: lambda x, s, a, c: unit_norm(x, s, a, c, old)),
+    ("−α for α", sensitivity, "set_presence", lambda old: lambda x, s, a, c: old(x, s, -torch.as_tensor(a), c)),
+    ("no centring", sensitivity, "set_presence", lambda old: lambda x, s, a, c: old(x, s, a, geometry.Centring.NONE)),
+    ("cosine for angle", sensitivity, "angular_distance", lambda old: lambda y, z: 2 * old(y, z)),
+    (
+        "weight without square",
+        formulas,
+        "inactive_weight",
+        lambda old: lambda rho, sigma: torch.exp(-rho.abs() / sigma),
+    ),
+    ("norm squared", interventions, "scale_norm", lambda old: lambda x, factor, c: old(x, factor**2, c)),
+    ("KL the other way", scoring, "kullback_leibler", lambda old: lambda p, q: old(q, p)),
+]
+
+
+@pytest.mark.parametrize("mutant", ENGINE_MUTANTS, ids=lambda mutant: mutant[0])
+def test_a_broken_engine_is_noticed_by_se_1(mutant: Any, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    name, owner, attribute, change = mutant
+    original = getattr(owner, attribute)
+    mutated = change(original)
+    if name == "cosine for angle":  # the default distance of a probe was bound when its class was made
+        monkeypatch.setattr(sensitivity.Probe, "__init__", _with_distance(sensitivity.Probe.__init__, mutated))
+    monkeypatch.setattr(owner, attribute, mutated)
+    if name == "norm squared":
+        monkeypatch.setattr(sensitivity_engine, attribute, mutated)
+    finding = check_range(run)
+    assert finding.status is Status.REFUTED
+    assert finding.witness is not None
+    assert finding.witness["law"]
+
+
+def _with_distance(init: Callable[..., None], distance: Any) -> Callable[..., None]:
+    def start(self: Any, **options: Any) -> None:
+        init(self, **{**options, "distance": distance})
+
+    return start
+
+
+def test_the_definition_is_the_textbook_case() -> None:
+    """x = (3, 4), s = (1, 0), α = 0, read out as it is: the angle moves from arccos 3/5 to a right angle."""
+    eye = torch.eye(2, dtype=torch.float64)
+    readout = SmallReadout(
+        contexts=torch.tensor([[3.0, 4.0]], dtype=torch.float64),
+        inner=torch.cat([eye, -eye]),
+        outer=torch.cat([eye, -eye], 1),
+        centring=geometry.Centring.NONE,
+        through_norm=False,
+    )
+    found = definition(Case(readout=readout, directions=eye[:1], alpha=0.0, seed=0))
+    assert found.effects[0, 0] == pytest.approx((1 - 0.8) / 2, abs=1e-15)
+    assert found.presences[0, 0] == pytest.approx(0.6, abs=1e-15)
+
+
+# --- The published score (SE-2) -------------------------------------------------------------------------
+
+
+def test_behind_a_norm_the_published_score_does_vanish(run: Run) -> None:
+    assert check_null(run, Null(residual=False, branches=0)).status is Status.PROVED
+
+
+def test_shrinking_explains_most_of_a_published_score_at_large_norm(run: Run) -> None:
+    shares = [float(str(row[3]).split()[0]) for row in share_of_the_norm(run)]
+    assert shares[0] < 1e-6  # ‖x‖ = 1: nothing is shrunk
+    assert shares == sorted(shares)
+    assert shares[-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"branches": [[[0] * 4] * 4]},
+        {"x": ["1/2", "-1/2", "1/2", "-1/2"]},
+        {"x": [1, -1, 1, 1]},
+        {"alpha": "1/2"},
+        {"s": [1, 0, 0, 0]},
+        {"at_most": "1/2"},
+        {"F(x')": [1, 1, 1, 1]},
+    ],
+    ids=str,
+)
+def test_a_tampered_unit_norm_witness_is_rejected(change: dict[str, Any], run: Run) -> None:
+    witness = check_null(run).witness
+    assert witness is not None
+    assert recheck.recheck(witness) == []
+    assert recheck.recheck({**witness, **change})
+
+
+# --- Opposite directions (SE-4) -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "equal",
+    [Opposite(even=True, mirrored=True), Opposite(linear=True, absent=False, mirrored=True)],
+    ids=["even read-out", "odd read-out"],
+)
+def test_where_both_directions_are_equal_no_witness_is_found(equal: Opposite, run: Run) -> None:
+    assert check_opposite(run, equal).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score_plus": "1/5"},
+        {"W": [["1", "0"], ["-1", "0"], ["0", "1"]], "score_minus": "1/10"},
+        {"activation": "absolute value"},
+        {"alpha": "0"},
+        {"direction": ["2", "0"]},
+        {"contexts": [["1", "0"]]},
+    ],
+    ids=str,
+)
+def test_a_tampered_opposite_witness_is_rejected(change: dict[str, Any], run: Run) -> None:
+    witness = check_opposite(run).witness
+    assert witness is not None
+    assert recheck.recheck(witness) == []
+    assert recheck.recheck({**witness, **change})
+
+
+def test_the_opposite_witness_is_what_a_stranger_computes(run: Run) -> None:
+    witness = check_opposite(run).witness
+    assert witness is not None
+
+    def score(sign: int) -> float:
+        (x,), alpha = [[float(Fraction(c)) for c in p] for p in witness["contexts"]], float(Fraction(witness["alpha"]))
+        assert x == [0.0, 1.0]
+        moved = [sign * alpha, math.sqrt(1 - alpha**2)]
+        before, after = ([max(sum(float(w) * c for w, c in zip(row, p, strict=True)), 0.0) for row in witness["W"]]
+                         for p in (x, moved))  # fmt: skip
+        dot = sum(a * b for a, b in zip(before, after, strict=True))
+        return (1 - dot / math.hypot(*before) / math.hypot(*after)) / 2
+
+    assert score(1) == pytest.approx(float(Fraction(witness["score_plus"])))
+    assert score(-1) == pytest.approx(float(Fraction(witness["score_minus"])))
+
+
+# --- Second order (SE-3) and concentration (SE-5) --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda readout, batch, vectors: 2 * spectral.apply_operator(readout, batch, vectors),
+        lambda readout, batch, vectors: spectral.apply_operator(readout, batch, vectors) + 1e-6 * vectors,
+        lambda readout, batch, vectors: vectors,
+    ],
+    ids=["twice", "a little identity", "identity"],
+)
+def test_a_broken_operator_is_noticed_by_se_3(mutant: Any, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setattr("proofs.second_order.apply_operator", mutant)
+    assert resolve("proofs.second_order:check_expansion")(run).status is Status.REFUTED
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda effect: formulas.inner(effect * effect, effect * effect) / formulas.inner(effect, effect),
+        lambda effect: formulas.inner(effect, effect) ** 2 / formulas.inner(effect * effect, effect * effect),
+    ],
+    ids=["norm not squared", "inverted"],
+)
+def test_a_broken_concentration_is_noticed_by_se_5(mutant: Any, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setattr(formulas, "concentration", mutant)
+    assert resolve("proofs.concentrated_effects:check_concentration")(run).status is Status.REFUTED
+
+
+def test_a_random_direction_is_as_concentrated_as_said() -> None:
+    """Monte Carlo, blind to the derivation: the mean of ``C`` over the sphere for a tight frame."""
+    frame = tight_frame(24, 8, torch.Generator().manual_seed(1))
+    s = torch.randn(200_000, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    c = formulas.concentration((s / s.norm(dim=1, keepdim=True)) @ frame.T)[..., 0]
+    error = float(c.std()) / len(c) ** 0.5
+    assert abs(float(c.mean()) - 3 * 8 / (24 * 10)) < 5 * error
+
+
+@pytest.mark.parametrize("name", list(exact_frames()))
+def test_features_are_local_maxima_exactly_where_the_coherence_condition_says(name: str) -> None:
+    frame = torch.tensor([[float(c) for c in row] for row in exact_frames()[name]], dtype=torch.float64)
+    n, d = frame.shape
+    coherence = float((frame @ frame.T - torch.eye(n, dtype=torch.float64)).abs().max())
+    if not coherence**2 < d / (3 * n) - 1e-9:
+        pytest.skip("the condition does not hold, nothing is claimed")
+    feature = frame[0]
+    own = float(formulas.concentration(frame @ feature))
+    for seed in range(50):
+        u = torch.randn(d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        u = u - (u @ feature) * feature
+        moved = math.cos(0.05) * feature + math.sin(0.05) * u / u.norm()
+        assert float(formulas.concentration(frame @ moved)) < own
