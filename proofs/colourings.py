@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from proofs.clique import largest_clique
+from proofs.clique import largest_clique, masks
 
 Colouring = NDArray[np.int_]
 Graph = NDArray[np.bool_]
@@ -69,9 +69,40 @@ def three_classes(graph: Graph) -> Colouring:
     return table
 
 
-def masks(graph: Graph) -> list[int]:
-    """The neighbours of each vertex as bit masks."""
-    return [sum(1 << int(j) for j in np.flatnonzero(row)) for row in graph]
+def graph_of(graph: Graph) -> Colouring:
+    """The pairs of a graph in two colours: 1 for edges, 0 for the others."""
+    return graph.astype(int)
+
+
+def cubic_residues() -> Colouring:
+    """The 16 elements of a field, a pair coloured by the discrete logarithm of its difference modulo 3.
+
+    No three of them have pairs of one colour (Greenwood and Gleason 1955); the diagonal is 0.
+    """
+    logarithm, power = {}, 1
+    for exponent in range(15):  # the powers of x modulo x⁴ + x + 1 over the field with two elements
+        logarithm[power] = exponent
+        power = power << 1 if power < 8 else (power << 1) ^ 0b10011
+    return np.array([[logarithm[i ^ j] % 3 if i != j else 0 for j in range(16)] for i in range(16)])
+
+
+def separate_classes(pairs: Colouring, classes: int) -> Colouring:
+    """So many copies of a colouring of pairs; the diagonal of copy ``b`` is ``b``, between copies the value is 0."""
+    n = len(pairs)
+    table = np.kron(np.eye(classes, dtype=int), pairs)
+    np.fill_diagonal(table, np.repeat(np.arange(classes), n))
+    return table
+
+
+def largest_constant(table: Colouring, *, diagonal: bool) -> list[list[int]]:
+    """For each value a largest set on whose pairs, and diagonal if it counts, ``F`` has that value only."""
+    sets = []
+    for value in np.unique(table):
+        alike = table == value
+        points = np.flatnonzero(alike.diagonal()) if diagonal else np.arange(len(table))
+        graph = alike[np.ix_(points, points)] & ~np.eye(len(points), dtype=bool)
+        sets.append([int(points[v]) for v in largest_clique(masks(graph))])
+    return sets
 
 
 def clique_number(graph: Graph) -> int:

@@ -184,7 +184,7 @@ def finder_table(run: Run) -> list[tuple[Any, ...]]:
     result = []
     for n in sizes:
         run.progress("finder of RA-2", sizes.index(n), len(sizes))
-        for name, colour in _colourings(n, generator):
+        for name, colour in trial_colourings(n, generator):
             found = find_missing_set(colour, n)
             values = {colour(a, b) for a in found.points for b in found.points}
             size = len(found.points) if found.missed not in values else -1
@@ -194,13 +194,15 @@ def finder_table(run: Run) -> list[tuple[Any, ...]]:
     return result
 
 
-def _colourings(n: int, generator: np.random.Generator) -> list[tuple[str, Callable[[int, int], int]]]:
+def trial_colourings(n: int, generator: np.random.Generator) -> list[tuple[str, Callable[[int, int], int]]]:
+    """Colourings of ``n ≥ 15`` points with three values: a random one, arithmetical ones, and one meant to defeat."""
     # Only the points that are looked at need a table, however many there are.
     wanted = binomial_bound(*2 * (guaranteed_size(-(-n // 3)),))
     table = random_colouring(generator, min(n, 3 * wanted))
     paley_points = next(q for q in (1009, 641, 317, 101, 73, 61, 29, 13, 5) if 3 * q <= n)
     adversary = three_classes(paley(paley_points))
     order = generator.permutation(len(adversary))
+    prime, root = 2_147_483_647, 7  # 7 generates the multiplicative group
 
     def adversarial(a: int, b: int) -> int:
         return int(adversary[order[a % len(order)], order[b % len(order)]])
@@ -211,6 +213,7 @@ def _colourings(n: int, generator: np.random.Generator) -> list[tuple[str, Calla
         ("ones in x xor y, modulo 3", lambda a, b: (a ^ b).bit_count() % 3),
         ("gcd(x, y) modulo 3", lambda a, b: math.gcd(a + 1, b + 1) % 3),
         ("xy modulo 3", lambda a, b: a * b % 3),
+        ("Diffie–Hellman: g^(xy) modulo 2³¹ − 1, modulo 3", lambda a, b: pow(root, a * b, prime) % 3),
         (f"three classes on Paley's graph of {paley_points}", adversarial),
     ]
 

@@ -4,7 +4,9 @@
 of ``b``. The bounds, proved in :mod:`proofs.logarithmic_size`:
 
 - :func:`binomial_bound`: ``R(a, b) ≤ C(a+b−2, a−1)`` (Erdős and Szekeres 1935);
-- :func:`parity_bound`: the same recursion less one where both terms are even (Greenwood and Gleason 1955).
+- :func:`parity_bound`: the same recursion less one where both terms are even (Greenwood and Gleason 1955);
+- :func:`enough`: the same recursion for sets that miss one of several colours, proved in :mod:`proofs.finder_cost`;
+- :func:`greedy_bound`, :func:`multinomial_bound`: ``R_r(k)`` for ``r`` colours, proved in :mod:`proofs.constant_sets`.
 """
 
 from __future__ import annotations
@@ -12,13 +14,22 @@ from __future__ import annotations
 import functools
 import math
 
-# R(k, k) lies between these. Up to k = 4 that is part of RA-1; k = 5: Exoo 1989, Angeltveit and McKay 2024.
-KNOWN = {2: (2, 2), 3: (6, 6), 4: (18, 18), 5: (43, 46)}
-
 
 def binomial_bound(a: int, b: int) -> int:
     """``C(a+b−2, a−1) ≥ R(a, b)`` for ``a, b ≥ 1``."""
-    return math.comb(a + b - 2, a - 1)
+    bound: int = math.comb(a + b - 2, a - 1)
+    return bound
+
+
+def greedy_bound(r: int, k: int) -> int:
+    """``(r^(r(k−2)+1) + r − 2)/(r − 1) ≥ R_r(k)`` for ``r, k ≥ 2`` (RA-5)."""
+    power: int = r ** (r * (k - 2) + 1)
+    return (power + r - 2) // (r - 1)
+
+
+def multinomial_bound(r: int, k: int) -> int:
+    """``(r(k−1))!/((k−1)!)^r ≥ R_r(k)`` for ``r ≥ 2``, ``k ≥ 1`` (RA-5)."""
+    return int(math.factorial(r * (k - 1)) // math.factorial(k - 1) ** r)
 
 
 @functools.cache
@@ -32,14 +43,31 @@ def parity_bound(a: int, b: int) -> int:
     return left + right - (left % 2 == 0 and right % 2 == 0)
 
 
-def guaranteed_size(points: int, *, red: int = 0, blue: int = 0) -> int:
-    """The largest ``k`` with ``C(2k−2−red−blue, k−1−red) ≤ points``.
+@functools.cache
+def enough(sizes: tuple[int, ...]) -> int:
+    """So many points that, in any colouring of their pairs, some ``sizes[i]`` of them have no pair of colour ``i``.
 
-    In any 2-coloured complete graph on that many points there is a set that, with ``red`` points joined to all in
-    red or ``blue`` points joined to all in blue, is one-coloured and has ``k`` points.
+    There are ``t ≥ 2`` colours, one per size; a pair may have others too if they are merged into one of these. For two
+    colours that is ``C(a+b−2, a−1)``. In general 1 if a size is 1, and otherwise ``⌊Σ(p_i − 1)/(t − 1)⌋ + 2``, where
+    ``p_i`` are enough with size ``i`` less one: a point is in ``t − 1`` of ``t`` sets for each of the others (RA-6).
     """
-    k = max(red, blue)
-    while points and (k < max(red, blue) + 1 or binomial_bound(k + 1 - red, k + 1 - blue) <= points):
+    if min(sizes) <= 0:
+        return 0
+    if len(sizes) == 2:
+        return binomial_bound(*sizes)
+    if min(sizes) == 1:
+        return 1
+    lowered = (tuple(sorted((*sizes[:i], sizes[i] - 1, *sizes[i + 1 :]))) for i in range(len(sizes)))
+    return sum(enough(one) - 1 for one in lowered) // (len(sizes) - 1) + 2
+
+
+def guaranteed_size(points: int, kept: tuple[int, ...] = (0, 0)) -> int:
+    """The largest ``k`` for which ``points`` are :func:`enough` for ``k − kept[i]`` more of some kind ``i``.
+
+    ``kept[i]`` points were taken that have no pair of colour ``i``, neither among them nor with the ``points``.
+    """
+    k = max(kept)
+    while points and enough(tuple(sorted(k + 1 - taken for taken in kept))) <= points:
         k += 1
     return k
 

@@ -138,8 +138,10 @@ def _estimates(case: Case, expected: Definition, rounding: float) -> Iterator[La
 def _intervention(case: Case, rounding: float) -> Iterator[Law]:
     """The defining properties of the interventions, in plain linear algebra; also with ``x`` parallel to ``s``."""
     centring, x = case.readout.centring, case.readout.contexts
-    parallel = case.directions[:1] * 2 + (1 if centring is Centring.MEAN else 0)
-    for points in (x, parallel):
+    # Parallel to s and nearly so, on top of a mean as large as can be: there rounding is all that is left of x.
+    offsets = (0.0, 1.0, 1000.0) if centring is Centring.MEAN else (0.0,)
+    near = [case.directions[:1] * 2 + tilt * x[:1] / x[:1].abs().max() for tilt in (0.0, 1e-6, 1e-3)]
+    for points in (x, *(point + offset for point in near for offset in offsets)):
         moved = set_presence(points, case.directions, case.alpha, centring).double()
         whole, s = _centred(points, centring), _centred(case.directions, centring)
         after = _centred(moved, centring)

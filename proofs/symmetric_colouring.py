@@ -162,7 +162,7 @@ def _instances(run: Run) -> Iterator[Computation]:
     yield Computation(
         text="R(3, 3) = 6: every graph on 6 vertices has a triangle or three vertices without an edge; the 5-cycle has "
         "neither.",
-        run=_three,
+        run=six_points_force_three,
         how="all 2¹⁵ graphs",
     )
     for k, q in ((3, 5), (4, 17)):
@@ -199,7 +199,8 @@ def _two() -> Mapping[str, Any] | None:
     return {"F": rows(three)} if misses_on_a_pair(three) else None
 
 
-def _three() -> Mapping[str, Any] | None:
+def six_points_force_three() -> Mapping[str, Any] | None:
+    """None if ``R(3, 3) = 6``: by all graphs on 6 vertices, and the 5-cycle; else the graph that says otherwise."""
     graphs = np.arange(2**15)
     bit = {pair: (graphs >> n) & 1 for n, pair in enumerate(itertools.combinations(range(6), 2))}
     forced = np.zeros(len(graphs), dtype=bool)

@@ -120,6 +120,41 @@ class Table(Exhibit):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Heatmap(Exhibit):
+    """A matrix as coloured cells, first row on top: a phase diagram, or a colouring of pairs.
+
+    With ``categories`` each value is the index of one of them; without, it is a number on a scale called
+    ``value_label``, and one that is not finite leaves its cell empty. ``outline`` frames the rows and columns
+    ``(first row, end row, first column, end column)``, ends excluded. Raises ``ValueError`` for rows of different
+    lengths, labels that are not one per row or column, a value that is no category, an outline that is not inside.
+    """
+
+    kind: ClassVar[str] = "heatmap"
+    x_label: str
+    y_label: str
+    values: Sequence[Sequence[float]]
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    value_label: str = ""
+    outline: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        height, width = len(self.values), len(self.values[0]) if len(self.values) else 0
+        if any(len(row) != width for row in self.values):
+            raise ValueError(f"expected {width} values in each row of the heatmap {self.title!r}")
+        for name, labels, count in (("rows", self.rows, height), ("columns", self.columns, width)):
+            if len(labels) not in (0, count):
+                raise ValueError(f"expected {count} labels of the {name}, or none, got {len(labels)}")
+        if self.categories and any(value not in range(len(self.categories)) for row in self.values for value in row):
+            raise ValueError(f"expected indices of the {len(self.categories)} categories as values")
+        if self.outline is not None:
+            top, bottom, left, right = self.outline
+            if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+                raise ValueError(f"expected an outline inside {height} rows and {width} columns, got {self.outline}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Excerpt:
     """A context with the token at the intervened position highlighted, and the presence measured there."""
 
@@ -150,7 +185,7 @@ class DirectionGallery(Exhibit):
 
 
 KINDS: Mapping[str, type[Exhibit]] = {
-    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, DirectionGallery)
+    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, Heatmap, DirectionGallery)
 }
 
 
@@ -188,6 +223,8 @@ def _decode(value: Any, hint: Any, where: str) -> Any:
         if value in ("nan", "inf", "-inf"):  # how strict JSON carries them, see to_plain
             return float(value)
     if hint in (str, bool) and isinstance(value, hint):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise ValueError(f"expected {expected} at {where}, got {value!r}"[:300])

@@ -21,16 +21,18 @@ import numpy as np
 from markupsafe import Markup
 
 from sensverify.errors import MissingExtraError
-from sensverify.exhibits import Curve, Exhibit, Histogram, Intervals, Table
+from sensverify.exhibits import Curve, Exhibit, Heatmap, Histogram, Intervals, Table
+from sensverify.heatmaps import heatmap_height, heatmap_table, paint_heatmap
 from sensverify.mathematics import number
+from sensverify.palette import INK as _INK
+from sensverify.palette import RULE as _RULE
+from sensverify.palette import SERIES as _SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 4.6, 2.9  # inches; shown 340 pixels wide, 9 pt is 9 pixels
-_INK, _RULE = "#010203", "#040506"  # stand-ins, exchanged for the page's colours in _inline
-_SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0619a", "#a67c00", "#5f6773")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), "-")
 _PAGE_COLOURS = {
     _INK: "currentColor",
@@ -117,6 +119,8 @@ def as_table(exhibit: Exhibit, *, most_rows: int = 12) -> Table | None:
         shown = sorted({round(i) for i in np.linspace(0, count - 1, min(count, most_rows))}) if count else []
         rows = [[exhibit.x[i], *(values[i] for values in exhibit.series.values())] for i in shown]
         return Table(title=title, caption=caption, columns=[exhibit.x_label, *exhibit.series], rows=rows)
+    if isinstance(exhibit, Heatmap):
+        return heatmap_table(exhibit, most_rows)
     return None
 
 
@@ -132,6 +136,8 @@ def _painter(exhibit: Exhibit) -> tuple[Paint | None, float]:
     if isinstance(exhibit, Intervals):
         lines = sum(len(_wrapped(row.name).splitlines()) + 0.9 for row in exhibit.rows)
         return lambda figure, axes: _intervals(exhibit, axes), max(1.3, 0.75 + 0.16 * lines)
+    if isinstance(exhibit, Heatmap):
+        return lambda figure, axes: paint_heatmap(exhibit, figure, axes), heatmap_height(exhibit)
     return None, 0.0
 
 

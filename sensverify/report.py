@@ -164,7 +164,7 @@ def terminal_table(verdicts: Sequence[Verdict]) -> TerminalTable:
         table.add_row(
             Text(verdict.claim.id, "bold"),
             Text(verdict.status.value, _COLOURS[verdict.status]),
-            Text("✓", "green") if verdict.as_expected else differs,
+            Text("✓", "green") if verdict.as_expected else differs if verdict.differs else Text("–"),
             Text(verdict.claim.statement),
             f"{verdict.seconds:.2f}",
         )
@@ -175,8 +175,12 @@ def summary_line(verdicts: Sequence[Verdict]) -> str:
     """The run in one line: how many of each status, how many as expected, and which differ."""
     counts = collections.Counter(verdict.status for verdict in verdicts)
     tally = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
-    differ = [verdict.claim.id for verdict in verdicts if not verdict.as_expected]
-    end = f"; not as expected: {', '.join(differ)}" if differ else ", all as expected" if verdicts else ""
+    differ = [verdict.claim.id for verdict in verdicts if verdict.differs]
+    skipped = [verdict for verdict in verdicts if verdict.status is Status.SKIPPED]
+    agree = "" if len(skipped) == len(verdicts) else ", all others as expected" if skipped else ", all as expected"
+    end = f"; not as expected: {', '.join(differ)}" if differ else agree
+    for verdict in skipped:
+        end += f"; {verdict.claim.id} skipped: {verdict.finding.evidence.get('remedy', 'no remedy known')}"
     noun = "claim" if len(verdicts) == 1 else "claims"
     return f"{len(verdicts)} {noun}{': ' if tally else ''}{tally}{end}"
 
@@ -216,6 +220,10 @@ class _Entry:
     def as_expected(self) -> bool:
         return self.status is self.expected
 
+    @property
+    def differs(self) -> bool:
+        return not self.as_expected and self.status is not Status.SKIPPED
+
 
 def write_html(directory: Path) -> Path:
     """Draw ``report.html`` from the two JSON files in ``directory``; the same files give the same bytes.
@@ -235,7 +243,8 @@ def write_html(directory: Path) -> Path:
         "report.html.j2",
         entries=entries,
         suites=suites,
-        differing=[entry for entry in entries if not entry.as_expected],
+        differing=[entry for entry in entries if entry.differs],
+        skipped=sum(entry.status is Status.SKIPPED for entry in entries),
         tally={status: n for status in Status if (n := sum(entry.status is status for entry in entries))},
         environment=verdicts["environment"],
         complete=verdicts["environment"].get("complete", True) is True,
@@ -293,7 +302,7 @@ def _entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[_Ent
         anchor = re.sub(r"[^A-Za-z0-9._-]+", "-", identity) or str(position)
         if any(anchor == entry.anchor for entry in entries):
             anchor = f"{anchor}-{position}"
-        draw = functools.partial(_draw, anchor=anchor)
+        draw = functools.partial(lay_out, anchor=anchor)
         entry = _Entry(
             record=record,
             anchor=anchor,
@@ -316,8 +325,8 @@ def _check_record(record: Any, position: int) -> None:
             raise ValueError(f"{key} of {record['id']} is {record[key]!r}, none of {', '.join(Status)}")
 
 
-def _draw(exhibit: exhibits.Exhibit, *, anchor: str, index: int) -> _Shown:
-    """A plot if it can be drawn here, its numbers either way."""
+def lay_out(exhibit: exhibits.Exhibit, *, anchor: str, index: int) -> _Shown:
+    """An exhibit for the macros of the templates: a plot if it can be drawn here, its numbers either way."""
     drawing, remedy = None, None
     try:
         drawing = plots.draw(exhibit, uid=f"plot-{anchor}-{index}")

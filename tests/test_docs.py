@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\$ (sensverify .+)$", README, flags=re.MULTILINE)
-COMMANDS = {"list", "verify", "discover", "score", "report"}
+COMMANDS = {"list", "verify", "discover", "score", "colouring", "report"}
 
 
 def test_every_command_has_an_example():

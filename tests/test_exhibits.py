@@ -17,6 +17,7 @@ from sensverify.exhibits import (
     DirectionGallery,
     Excerpt,
     Exhibit,
+    Heatmap,
     Histogram,
     IntervalRow,
     Intervals,
@@ -47,6 +48,11 @@ EXAMPLES: tuple[Exhibit, ...] = (
     ),
     Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
     DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
+    Heatmap(
+        title="Phases", caption="c", x_label="p", y_label="n/d", values=((0.5, 1.0), (0.0, 0.25)), rows=("2", "4"),
+        value_label="share", outline=(0, 1, 0, 2),
+    ),
+    Heatmap(title="F", caption="c", x_label="", y_label="", values=((0.0, 1.0),), categories=("red", "blue")),
 )  # fmt: skip
 
 
@@ -99,6 +105,27 @@ def test_an_exhibit_written_before_bands_existed_still_opens():
 def test_what_does_not_fit_is_refused_by_name(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         from_json({**EXAMPLES[4].to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"values": [[0, 1], [0]]}, "2 values in each row"),
+        ({"rows": ["2"]}, "2 labels of the rows"),
+        ({"columns": ["1", "2", "3"]}, "2 labels of the columns"),
+        ({"categories": ["red"]}, "indices of the 1 categories"),
+        ({"categories": ["a", "b"]}, "indices of the 2 categories"),
+        ({"outline": [0, 3, 0, 1]}, "outline inside"),
+        ({"outline": [1, 1, 0, 1]}, "outline inside"),
+        ({"outline": [0, 1.5, 0, 1]}, r"heatmap.outline\[1\]"),
+        ({"outline": [0, 1, 0]}, r"heatmap.outline"),
+        ({"values": [["one"]]}, r"heatmap.values\[0\]\[0\]"),
+    ],
+)
+def test_a_heatmap_that_does_not_fit_is_refused(change, complaint):
+    heatmap = next(exhibit for exhibit in EXAMPLES if exhibit.title == "Phases")
+    with pytest.raises(ValueError, match=complaint):
+        from_json({**heatmap.to_json(), **change})
 
 
 def test_a_missing_field_is_refused_by_name():

@@ -24,6 +24,7 @@ from sensverify.exhibits import (
     DirectionCard,
     DirectionGallery,
     Excerpt,
+    Heatmap,
     Histogram,
     IntervalRow,
     Intervals,
@@ -62,6 +63,7 @@ EXAMPLES = (
         bands={"found": ((0.0, 0.1), (1.5, 2.5))},
     ),
     Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
+    Heatmap(title="Phases", caption="c", x_label="p", y_label="n/d", values=((0.5, 1.0), (0.0, 0.25))),
     DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
 )
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "mspace"}
@@ -188,7 +190,7 @@ def test_every_kind_of_exhibit_is_drawn(full):
     page = Page(full)
     for exhibit in EXAMPLES:
         assert exhibit.title in page.text
-    assert page.tags.count("svg") == 2 * sum(isinstance(e, Histogram | Intervals | Curve) for e in EXAMPLES)
+    assert page.tags.count("svg") == 2 * sum(isinstance(e, Histogram | Intervals | Curve | Heatmap) for e in EXAMPLES)
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "SeS. c" in labels
     assert "math" in page.tags

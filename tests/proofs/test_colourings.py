@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs import ramsey
-from proofs.clique import largest_clique
+from proofs.clique import largest_clique, masks
 from proofs.colourings import (
     clique_number,
     complement,
     doubled,
     largest_set_missing,
-    masks,
     paley,
     random_colouring,
     rows,
