@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sensverify.claims import Run
+from sensverify.files import write_atomically
 from sensverify.verdicts import to_plain
 
 FOLDER = Path(__file__).with_name("witnesses")
@@ -62,8 +61,5 @@ def publish(run: Run, name: str, witness: Mapping[str, Any]) -> Path:
     folder = run.directory / "witnesses"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    text = json.dumps(to_plain(witness), ensure_ascii=False, indent=1, allow_nan=False)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=f".{name}-", delete=False) as file:
-        file.write(text + "\n")
-    os.replace(file.name, path)
+    write_atomically(path, json.dumps(to_plain(witness), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return path

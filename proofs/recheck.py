@@ -355,19 +355,26 @@ CHECKERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
 }
 
 
-def recheck(witness: Mapping[str, Any]) -> list[str]:
-    """The objections to a witness, by the checker of its kind."""
-    checker = CHECKERS.get(witness.get("kind", ""))
+def recheck(witness: Any) -> list[str]:
+    """The objections to a witness, by the checker of its kind; one that cannot be read does not stand either."""
+    kind = witness.get("kind") if isinstance(witness, Mapping) else None
+    checker = CHECKERS.get(kind) if isinstance(kind, str) else None
     if checker is None:
-        return [f"expected a witness of a kind among {', '.join(CHECKERS)}, got {witness.get('kind')!r}"]
-    return checker(witness)
+        return [f"expected a witness of a kind among {', '.join(CHECKERS)}, got {kind!r}"]
+    try:
+        return checker(witness)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        return [f"expected the fields of a {kind}, each with a fitting value, got {type(error).__name__}: {error}"]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Re-check the witness files named; the exit code counts for a script, the text for a person."""
     faults = 0
     for name in arguments:
-        objections = recheck(json.loads(Path(name).read_text(encoding="utf-8")))
+        try:
+            objections = recheck(json.loads(Path(name).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            objections = [f"expected a file of JSON, got {type(error).__name__}: {error}"]
         sys.stdout.write(f"{name}: {'; '.join(objections) or 'the witness stands'}\n")
         faults += bool(objections)
     return 1 if faults or not arguments else 0
