@@ -15,7 +15,7 @@ A draw whose bound exceeds 1/2 says nothing and is left out of the count.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from sensverify.verdicts import Finding, Status
 
 DRAWS = {"quick": 512, "full": 8192}
 VACUOUS = 0.5
+LEAST_INFORMATIVE = 0.01  # below this share of draws a law was not tried, whatever its error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,12 @@ class Comparison:
         """Error over bound in float64 ``[N]``; 0 where the bound says nothing, infinite where nothing came out."""
         error, bound = self.error.double()[:, 0], self.bound.double()[:, 0]
         ratio = torch.where(error == 0, 0.0, error / bound).nan_to_num(nan=torch.inf)
-        return torch.where(bound <= VACUOUS, ratio, 0.0)
+        ratio = torch.where(bound <= VACUOUS, ratio, 0.0)
+        return torch.where(bound.isnan(), torch.inf, ratio)
+
+    def informative(self) -> float:
+        """The share of draws whose bound says something."""
+        return float((self.bound <= VACUOUS).double().mean())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,7 @@ class Sweep:
     examples: int
     largest: Mapping[str, float]
     failure: Mapping[str, Any] | None
+    untried: Sequence[str] = ()
 
     def join(self, proved: Finding, *, bounds: Mapping[str, str]) -> Finding:
         """``proved`` with the sweep in its evidence; REFUTED by the failing case if there is one.
@@ -64,6 +71,8 @@ class Sweep:
         tried = {"cases": self.cases, "hypothesis_examples": self.examples, "laws": laws}
         evidence = {**proved.evidence, "floating_point": tried}
         status = proved.status if self.failure is None else Status.REFUTED
+        if self.untried and status is Status.PROVED:
+            status, evidence = Status.INCONCLUSIVE, {**evidence, "not_tried": list(self.untried)}
         witness = proved.witness if self.failure is None else self.failure
         return Finding(status=status, evidence=evidence, witness=witness, exhibits=proved.exhibits)
 
@@ -78,6 +87,7 @@ def sweep(run: Run, label: str, compare: Callable[[Draws], list[Comparison]]) ->
     grid = [(dtype, dimension) for dimension in DIMENSIONS for dtype in DTYPES]
     count, failure = 0, shrunk
     largest: dict[str, float] = {}
+    untried: list[str] = []
     for done, (dtype, dimension) in enumerate(grid):
         run.progress(f"{label} in floating point", done, len(grid))
         draws = draw(generator, count=DRAWS[run.profile], dimension=dimension, dtype=dtype)
@@ -86,8 +96,10 @@ def sweep(run: Run, label: str, compare: Callable[[Draws], list[Comparison]]) ->
             count += int((comparison.bound <= VACUOUS).sum())
             largest[comparison.law] = max(largest.get(comparison.law, 0.0), float(fraction.max()))
             failure = failure or _failure(draws, comparison)
+            if comparison.informative() < LEAST_INFORMATIVE:
+                untried.append(f"{comparison.law} in {dtype} at d = {dimension}")
     run.progress(f"{label} in floating point", len(grid), len(grid))
-    return Sweep(cases=count, examples=EXAMPLES[run.profile], largest=largest, failure=failure)
+    return Sweep(cases=count, examples=EXAMPLES[run.profile], largest=largest, failure=failure, untried=untried)
 
 
 def _failure(draws: Draws, comparison: Comparison) -> Witness | None:

@@ -111,8 +111,12 @@ def check_invariance(run: Run, statement: Invariance = Invariance()) -> Finding:
 
 def condition(x: torch.Tensor) -> torch.Tensor:
     """``κ(x) = ‖x‖/‖Px‖`` in float64: how much of ``x`` the centring cancels."""
+    # In plain torch: a bound that the engine's own functions computed would be as broken as they are.
     x = x.double()
-    ratio: torch.Tensor = formulas.norm(x) / formulas.norm(formulas.centre(x))
+    centred = x - x.mean(-1, keepdim=True)
+    ratio: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / torch.linalg.vector_norm(
+        centred, dim=-1, keepdim=True
+    )
     return ratio
 
 

@@ -35,6 +35,10 @@ class Proof:
         lines = [ProofLine(text=f"Let {text}.", checked_by="hypothesis") for text in self.hypotheses]
         lines += [ProofLine(text=f"Given that {g.text}.", checked_by="hypothesis") for g in self.setting.givens]
         status, failed, witness, shown = Status.PROVED, None, None, 0
+        if not self.steps:
+            status, failed = Status.INCONCLUSIVE, "there is no step"
+        elif not self.setting.givens_have_a_model():
+            status, failed = Status.INCONCLUSIVE, "the hypotheses were not seen to hold together"
         steps: list[Step] = [*self._divisions(), *self.steps]
         for step in steps:
             decision = step.decide(self.setting)

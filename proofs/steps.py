@@ -89,6 +89,13 @@ class Setting:
         form = sympy.factor(self.inner_form(expression))
         return bool(form.is_nonzero) or self.sign_shown(form, strict=True) or self.sign_shown(-form, strict=True)
 
+    def givens_have_a_model(self) -> bool:
+        """Whether some numbers satisfy all givens at once: from hypotheses that contradict each other all follows."""
+        bounds = [(sympy.sympify(g.quantity).subs(self.parametrisation), g.strict) for g in self.givens]
+        return (
+            not bounds or falsify.search([], lambda values, tolerance: True, givens=bounds, seed=self.seed) is not None
+        )
+
     def attack(self, expressions: Sequence[Expression], violated: falsify.Violated) -> Mapping[str, Any] | None:
         """A counterexample as plain data, or None if none was found."""
         found = falsify.search(
@@ -193,12 +200,15 @@ class Inequality:
         return rf"{_as_latex(self.larger)} - \left({_as_latex(self.smaller)}\right) = {certificate} {relation} 0"
 
     def decide(self, setting: Setting) -> Decision:
-        """Compare slack and certificate, then look at every factor's sign."""
+        """Compare slack and certificate, after showing that nothing is divided by zero; then every factor's sign."""
+        written = (self.larger, self.smaller, *(factor for product in self.because for factor in product))
+        divisors = set().union(*(_denominators(part) for part in written))
+        defined = all(setting.nonzero_shown(divisor) for divisor in divisors)
         slack = sympy.sympify(self.larger) - self.smaller
         certificate = sympy.Add(*(sympy.Mul(*product) for product in self.because))
         signs = all(setting.sign_shown(f, strict=False) for product in self.because for f in product)
         strictly = any(all(setting.sign_shown(f, strict=True) for f in product) for product in self.because)
-        if signs and (strictly or not self.strict) and setting.is_zero(slack - certificate):
+        if defined and signs and (strictly or not self.strict) and setting.is_zero(slack - certificate):
             return Decision(holds=True, how="the slack equals a sum of products of factors of known sign")
 
         def violated(values: Sequence[Any], tolerance: float) -> bool:

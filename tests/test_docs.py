@@ -49,6 +49,23 @@ def test_the_examples_run_as_written(tmp_path):
     assert (tmp_path / "runs/found/directions.safetensors").exists()
 
 
+def test_certificates_are_checked_as_written(tmp_path):
+    section = README.partition("## Certificates")[2].partition("\n## ")[0]
+    commands = [line.strip() for line in section.splitlines() if line.strip().startswith(("python ", "sensverify "))]
+    assert len(commands) == 3
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command.replace(" proofs/", f" {ROOT}/proofs/")],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert "stand" in done.stdout or "all as expected" in done.stdout
+
+
 def test_links_inside_the_project_lead_somewhere():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
