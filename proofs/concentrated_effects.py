@@ -31,7 +31,7 @@ from proofs.draws import DTYPES, gamma
 from proofs.hunting import EXAMPLES, Witness, hunt
 from proofs.proof import Proof
 from proofs.steps import Computation, Given, Identity, Inequality, Setting
-from proofs.symbolic import Expression
+from proofs.symbolic import Expression, GramSpace
 from sensverify import formulas
 from sensverify.claims import Finding, Run, Status
 from sensverify.exhibits import Table
@@ -41,8 +41,8 @@ from sensverify.statistics import Interval, group_mean, mean_interval
 
 D, N = sympy.symbols("d n", integer=True, positive=True)
 OTHERS, SQUARES, COHERENCE = sympy.symbols("q Q mu", nonnegative=True)
-SUM, SUM_OF_SQUARES, TERM = sympy.symbols("A B a", nonnegative=True)
-OVERLAP = sympy.Symbol("o", real=True)
+SUM, SUM_OF_SQUARES, TERM, ENERGY, PRODUCTS = sympy.symbols("A S a E B", nonnegative=True)
+OVERLAP, TANGENT, INNER = sympy.symbols("c e o", real=True)
 ONE = sympy.Integer(1)
 EXACT_MEAN = 3 * D / (N * (D + 2))
 
@@ -64,14 +64,17 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
         sympy.gamma(sympy.Rational(5, 2)) * sympy.gamma(D / 2) / (sympy.gamma(ONE / 2) * sympy.gamma(D / 2 + 2))
     )
     room = D / (3 * N)
+    space = GramSpace(dimension=D, gram={("w", "w"): 1, ("u", "u"): 1, ("w", "u"): INNER})
     givens = (
         Given(text="n ≥ d", quantity=N - D),
         Given(text="d ≥ 2", quantity=D - 2),
         Given(text="q ≤ Q and Q² ≤ (n − 1)q, by Cauchy and Schwarz", quantity=SQUARES - OTHERS),
         Given(text="(the second of these)", quantity=(N - 1) * OTHERS - SQUARES**2),
         Given(text="μ² < d/(3n) in the line on curvature", quantity=room - COHERENCE**2, strict=True),
+        Given(text="|c| ≤ μ", quantity=COHERENCE**2 - OVERLAP**2),
+        Given(text="B ≤ μ²E so far", quantity=COHERENCE**2 * ENERGY - PRODUCTS),
         Given(text="3n ≤ d² in the line on Welch's bound", quantity=D**2 - 3 * N),
-        Given(text="B ≤ A² and A² ≤ nB so far, in the lines on the range", quantity=SUM**2 - SUM_OF_SQUARES),
+        Given(text="S ≤ A² and A² ≤ nS so far, in the lines on the range", quantity=SUM**2 - SUM_OF_SQUARES),
         Given(text="(the second of these as well)", quantity=N * SUM_OF_SQUARES - SUM**2),
     )
     used = givens if statement.tight else givens[:4]
@@ -81,10 +84,13 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
             "w_1, …, w_n be unit vectors in R^d"
             + (" with Σ_j ⟨w_j, s⟩² = n/d for every unit s" if statement.tight else "")
             + ", and Δ_s = (⟨w_j, s⟩)_j",
-            "q = Σ_{j≠i} ⟨w_j, w_i⟩⁴ and Q = Σ_{j≠i} ⟨w_j, w_i⟩² for a feature w_i; o = ⟨w_i, u⟩ = 0 for a unit "
-            "tangent u at w_i",
+            "q = Σ_{j≠i} ⟨w_j, w_i⟩⁴ and Q = Σ_{j≠i} ⟨w_j, w_i⟩² for a feature w_i; u be a unit tangent at w_i, "
+            "⟨w_i, u⟩ = 0",
+            "one coordinate t of a uniformly random unit vector have the density ∝ (1 − t²)^((d−3)/2), as is well "
+            "known",
         ),
-        setting=Setting(givens=used, seed=run.seed, realise=lambda numbers: _realise(statement)),
+        setting=Setting(givens=used, seed=run.seed, realise=lambda numbers: _realise(statement, numbers)),
+        spaces=(space,),
         steps=(
             Inequality(
                 text="A feature moves its own unit by 1, so its effect is concentrated:",
@@ -94,8 +100,7 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
                 shown=rf"C(w_i) \geq {'' if statement.own == 1 else sympy.latex(statement.own)} \frac{{d^2}}{{n^2}}",
             ),
             Identity(
-                text="One coordinate t of a uniformly random unit vector has the density ∝ (1 − t²)^((d−3)/2); its "
-                "fourth moment is a quotient of Beta functions:",
+                text="The fourth moment of that density is a quotient of Beta functions:",
                 left=moment,
                 right=3 / (D * (D + 2)),
                 shown=r"E\langle w, s \rangle^4 = \frac{B(5/2, (d-1)/2)}{B(1/2, (d-1)/2)} = \frac{3}{d(d+2)}",
@@ -119,19 +124,37 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
                 how="differentiated symbolically",
             ),
             Inequality(
-                text="For w_i itself e = 0. The others have c² ≤ μ², and Σe² = n/d, so the sum curves down:",
+                text="For w_i itself e = 0. The others have c² ≤ μ², so that with B = Σc²e² and E = Σe² so far, B ≤ "
+                "μ²E, a further term keeps it so:",
+                larger=COHERENCE**2 * (ENERGY + TANGENT**2),
+                smaller=PRODUCTS + OVERLAP**2 * TANGENT**2,
+                because=[[COHERENCE**2 * ENERGY - PRODUCTS], [COHERENCE**2 - OVERLAP**2, TANGENT**2]],
+                shown=r"\mu^2 (E + e^2) - (B + c^2 e^2) = (\mu^2 E - B) + (\mu^2 - c^2) e^2 \geq 0",
+            ),
+            Inequality(
+                text="In the end E = n/d, because u is a unit vector, and Σc⁴ = 1 + q: the sum curves down.",
                 larger=0,
                 smaller=12 * COHERENCE**2 * N / D - 4 * (1 + OTHERS),
                 because=[[12 * N / D, room - COHERENCE**2], [OTHERS, 4 * ONE]],
                 strict=True,
                 shown=r"12 \mu^2 \frac{n}{d} - 4(1 + q) < 0",
             ),
+            *(
+                Identity(
+                    text=f"Where all |c| = μ the slope is linear in c; for c = {name}:",
+                    left=4 * (sign * COHERENCE) ** 3 * TANGENT,
+                    right=4 * COHERENCE**2 * (sign * COHERENCE) * TANGENT,
+                    shown=rf"4 c^3 e = 4 \mu^2 c e, c = {name}",
+                )
+                for name, sign in (("μ", 1), ("−μ", -1))
+            ),
             Identity(
-                text="Where all |c| = μ, c³ = μ²c for j ≠ i, and Σce = (n/d)⟨w_i, u⟩ by tightness; so the slope is a "
-                "multiple of o, which is 0:",
-                left=4 * (OVERLAP + COHERENCE**2 * (N / D * OVERLAP - OVERLAP)),
-                right=4 * OVERLAP * (1 + COHERENCE**2 * (N / D - 1)),
-                shown=r"4 \sum_j c_j^3 e_j = 4 o \left( 1 + \mu^2 \left( \frac{n}{d} - 1 \right) \right) = 0",
+                text="Tightness, polarised, gives Σce = (n/d)⟨w_i, u⟩ = 0 over all j, and the term of w_i is 0 too. "
+                "So in an equiangular tight frame the slope vanishes at every feature. Polarised means, for w_i and u:",
+                left=(space.vector("w") + space.vector("u")).squared_norm()
+                - (space.vector("w") - space.vector("u")).squared_norm(),
+                right=4 * space.vector("w").inner_product(space.vector("u")),
+                shown=r"\|w_i + u\|^2 - \|w_i - u\|^2 = 4 \langle w_i, u \rangle",
             ),
             Inequality(
                 text="Welch's bound (n − d)/(d(n − 1)) on μ² lies below d/(3n) if 3n ≤ d²:",
@@ -142,24 +165,30 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
                 shown=r"d^2 (n - 1) - 3n(n - d) = (d^2 - 3n)(n - d) + d^2 (d - 2) + d^2 > 0",
             ),
             Inequality(
-                text="C is at most 1: with A = Σ Δ², B = Σ Δ⁴ so far, a further a = Δ² keeps B ≤ A²,",
+                text="C is at most 1: with A = Σ Δ², S = Σ Δ⁴ so far, a further a = Δ² keeps S ≤ A²,",
                 larger=(SUM + TERM) ** 2,
                 smaller=SUM_OF_SQUARES + TERM**2,
                 because=[[SUM**2 - SUM_OF_SQUARES], [2 * ONE, SUM, TERM]],
-                shown=r"(A + a)^2 - (B + a^2) = (A^2 - B) + 2Aa \geq 0",
+                shown=r"(A + a)^2 - (S + a^2) = (A^2 - S) + 2Aa \geq 0",
             ),
             Inequality(
                 text="and at least 1/n:",
                 larger=(N + 1) * (SUM_OF_SQUARES + TERM**2),
                 smaller=(SUM + TERM) ** 2,
                 because=[[N * SUM_OF_SQUARES - SUM**2, 1 + 1 / N], [(SUM - N * TERM) ** 2, 1 / N]],
-                shown=r"(n + 1)(B + a^2) - (A + a)^2 = \frac{n + 1}{n} (nB - A^2) + \frac{(A - na)^2}{n} \geq 0",
+                shown=r"(n + 1)(S + a^2) - (A + a)^2 = \frac{n + 1}{n} (nS - A^2) + \frac{(A - na)^2}{n} \geq 0",
             ),
             Computation(
                 text="On frames that can be written out the engine's concentration is what the formulas say: "
                 "orthonormal bases, the simplex, three lines in the plane, the six diagonals of the icosahedron.",
                 run=_instances,
                 how="exact arithmetic",
+            ),
+            Computation(
+                text="On random tight frames of 128 and 512 features the engine's concentration of random directions "
+                "has the mean that was derived, and no concentration leaves [1/n, 1].",
+                run=lambda: _measured(run),
+                how="4,096 directions, 5 standard errors",
             ),
         ),
     ).check()
@@ -190,13 +219,17 @@ def check_concentration(run: Run, statement: Concentration = Concentration()) ->
     return Finding(status=status, evidence=finding.evidence, witness=failure, exhibits=exhibits)
 
 
-def _realise(statement: Concentration) -> Mapping[str, Any]:
-    """A frame that breaks the false statement, with the concentration of its first feature."""
-    if statement.random != EXACT_MEAN:
+def _realise(statement: Concentration, numbers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A frame of ``n = d`` features that breaks the false statement, with the concentration of its first feature."""
+    d = int(numbers.get("d", 2))
+    if statement.random != EXACT_MEAN or numbers.get("n") != d or d > 8:
         return {}
-    frame = [[1, 0], [0, 1]] if statement.tight else [[1, 0], [1, 0]]
-    effect = np.array([[Fraction(w[0]) for w in frame]])
-    return {"features": frame, "concentration_of_the_first": str(formulas.concentration(effect)[0, 0])}
+    identity = [[int(i == j) for j in range(d)] for i in range(d)]
+    frame = identity if statement.tight else [identity[0]] * d
+    found = formulas.concentration(np.array([[Fraction(w[0]) for w in frame]]))[0, 0]
+    if found >= Fraction(str(statement.own)):  # (d/n)² is 1
+        return {}
+    return {"features": frame, "concentration_of_the_first": str(found)}
 
 
 def _great_circle() -> Mapping[str, Any] | None:
@@ -232,8 +265,28 @@ def _instances() -> Mapping[str, Any] | None:
             sympy.simplify(sum(w[a] * w[b] for w in frame) - (sympy.Rational(n, d) if a == b else 0)) == 0
             for a, b in itertools.product(range(d), repeat=2)
         )
+        # All four frames are equiangular: there is no slope at the first feature.
+        slope = [
+            sympy.simplify(sum(g**3 * (w[a] - g * frame[0][a]) for g, w in zip(gram[0], frame, strict=True)))
+            for a in range(d)
+        ]
+        if any(slope):
+            return {"frame": name, "slope": [str(part) for part in slope]}
         if not tight or sympy.simplify(found - said) != 0 or said < sympy.Rational(d, n) ** 2:
             return {"frame": name, "concentration": str(found), "said": str(said)}
+    return None
+
+
+def _measured(run: Run) -> Mapping[str, Any] | None:
+    for n, d in ((128, 64), (512, 64)):
+        frame = _frame(run, n, d)
+        random = random_directions(4096, d, Centring.NONE, torch.Generator().manual_seed(run.seed)).double()
+        found = formulas.concentration(random @ frame.T)[..., 0]
+        exact, error = 3 * d / (n * (d + 2)), float(found.std()) / len(found) ** 0.5
+        own = formulas.concentration(frame @ frame.T)[..., 0]
+        inside = bool(((found >= 1 / n) & (found <= 1)).all()) and bool((own >= (d / n) ** 2 * (1 - 1e-9)).all())
+        if not inside or not abs(float(found.mean()) - exact) <= 5 * error:
+            return {"n": n, "d": d, "mean": float(found.mean()), "derived": exact, "standard_error": error}
     return None
 
 
@@ -272,13 +325,19 @@ def tight_frame(count: int, width: int, generator: torch.Generator, iterations: 
     return frame
 
 
+def _frame(run: Run, n: int, d: int) -> Tensor:
+    """The random tight frame of this run."""
+    key = f"proofs: tight frame of {n} in {d}"
+    return run.shared(key, lambda: tight_frame(n, d, torch.Generator().manual_seed(run.seed)))
+
+
 def relu_table(run: Run) -> list[tuple[Any, ...]]:
     """Concentration of features and of random directions, linear and behind a ReLU, with intervals."""
     contexts = 64 if run.profile == "quick" else 512
     rows = []
     for n, d, active in itertools.product((128, 512), (64,), (0.05, 0.4)):
         generator = torch.Generator().manual_seed(run.seed)
-        frame = run.shared(f"proofs: tight frame of {n}", lambda: tight_frame(n, d, generator))  # noqa: B023
+        frame = _frame(run, n, d)
         random = random_directions(64, d, Centring.NONE, generator).double()
         features = frame[:64]
         linear = [mean_interval(formulas.concentration(s @ frame.T)[..., 0], generator) for s in (features, random)]

@@ -61,6 +61,9 @@ def _intervention(case: Case, rounding: float) -> Iterator[Law]:
         unseen = (scaled - grown) - (points.double() - whole)
         yield "scale_norm scales what the norm sees", largest((grown - 3 * whole) / length), bound
         yield "scale_norm keeps what the norm cannot see", largest(unseen / length), bound
+    constant = torch.ones_like(x[:1]) * (3.0 if centring is Centring.MEAN else 0.0)
+    stays = set_presence(constant, directions, case.alpha, centring) - constant
+    yield "set_presence leaves alone what the norm cannot see", largest(stays), bound
     # Of the points of this norm and presence the nearest one lies in the plane of x and s, on x's side.
     moved = _centred(set_presence(x, directions, case.alpha, centring), centring)
     whole = _centred(x, centring)
@@ -96,11 +99,10 @@ def _alphas(case: Case) -> Iterator[Law]:
     """Draw ``j`` of ``n`` lies in the ``j``-th of ``n`` equal parts of the interval."""
     low, high = sorted((case.alpha, 0.875))
     draws = PresenceLaw(low=low, high=high).stratified(4, 3, torch.Generator().manual_seed(case.seed))
+    uniform = torch.rand(4, 3, generator=torch.Generator().manual_seed(case.seed)).double()
     part = (high - low) / 4
     for j, row in enumerate(draws.double()):
-        outside = max(low + j * part - float(row.min()), float(row.max()) - (low + (j + 1) * part))
-        yield "presences are drawn one per stratum", outside, 1e-12
-    yield "presences differ", 0.0 if part == 0 or len(set(draws[0].tolist())) > 1 else 1.0, 0.0
+        yield "presences are uniform, one per stratum", largest(row - low - part * (j + uniform[j])), 1e-12
 
 
 def _distances(case: Case, rounding: float) -> Iterator[Law]:

@@ -138,6 +138,24 @@ def _boundary_cases() -> list[Identity]:
         )
         for sign in (1, -1)
     ]
+    plane = GramSpace(dimension=D, gram={("x", "x"): LENGTH**2, ("s", "s"): 1, ("x", "s"): LENGTH * RHO})
+    x, axis = plane.vector("x"), plane.vector("s")
+    for sign in (1, -1):
+        alpha = sympy.Integer(sign)
+        moved = formulas.minimal_intervention(x, axis, alpha)
+        steps += [
+            Identity(
+                text=f"The intervention is that point at α = {sign:+d},",
+                left=(moved - axis * (alpha * LENGTH)).squared_norm(),
+                shown=rf"\|I_s^{{{sign}}}(x) - ({sign}) r s\|^2 = 0",
+            ),
+            Identity(
+                text="and as far from x as said:",
+                left=(moved - x).squared_norm(),
+                right=sympy.expand_trig(formulas.squared_displacement(LENGTH, RHO, alpha)),
+                shown=rf"\|({sign}) r s - x\|^2 = 2 r^2 (1 - ({sign}) \rho)",
+            ),
+        ]
     for sign in (1, -1):
         around = formulas.at_presence(LENGTH, s, w, ALPHA) - s * (sign * LENGTH)
         steps.append(

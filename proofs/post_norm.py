@@ -210,8 +210,9 @@ def check_post_norm(run: Run, block: PostNorm = PostNorm()) -> Finding:
         doubts = {"objections": objections, "law_of_the_block": instead.status.value}
         return Finding(status=Status.INCONCLUSIVE, evidence=doubts, exhibits=(instead.derivation(),))
     swept = run.shared("proofs: post-norm in floating point", lambda: sweep(run, "LN-7", _compare_post_norm))
-    if swept.failure is not None:
-        return Finding(status=Status.INCONCLUSIVE, evidence={"law_fails_in_floating_point": swept.failure})
+    if swept.failure is not None or swept.untried:
+        trouble = {"law_fails_in_floating_point": swept.failure, "not_tried": list(swept.untried)}
+        return Finding(status=Status.INCONCLUSIVE, evidence=trouble)
     evidence = {
         "what_holds": f"‖F(x)‖² = d; F(kx) = F(x) exactly if P(kx + f(kx)) is a positive multiple of P(x + f(x)), as "
         f"for f(kx) = kf(x); {instead.steps} steps checked by machine",

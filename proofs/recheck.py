@@ -22,12 +22,10 @@ def recheck_colouring(witness: Mapping[str, Any]) -> list[str]:
 
     Every value's claimed largest set is compared with an exact clique search, on all points and on the subset.
     """
-    k, rows, values = witness["k"], witness["F"], witness["values"]
+    k, rows, values = _whole(witness["k"], least=2), _table(witness), [str(value) for value in witness["values"]]
     n = len(rows)
-    if n != witness["points"] or any(len(row) != n for row in rows):
-        return ["F is not a square table of the stated size"]
-    if set("".join(rows)) - {str(value) for value in values} or len(values) != 3:
-        return ["F takes other values than the three stated"]
+    if set("".join(rows)) - set(values) or len(set(values)) != 3 or len(values) != 3:
+        return ["F takes other values than the three different ones stated"]
     if any(rows[i][j] != rows[j][i] for i in range(n) for j in range(i)):
         return ["F is not symmetric"]
     objections = []
@@ -35,15 +33,37 @@ def recheck_colouring(witness: Mapping[str, Any]) -> list[str]:
     if subset and (len(set(subset)) != len(subset) or not set(subset) <= set(range(n))):
         return ["the subset repeats a point or leaves the table"]
     for name, points in (("all points", range(n)), ("the subset", subset)):
-        if points and len(points) < 2 ** (k + 2):
+        if len(points) < 2 ** (k + 2) and (points or name == "all points"):
             objections.append(f"{name}: {len(points)} points are fewer than 2^(k+2)")
         for value in values if points else ():
-            largest = _largest_set_missing(rows, str(value), points)
+            largest = _largest_set_missing(rows, value, points)
             if largest >= k:
                 objections.append(f"{name}: a set of {largest} points misses the value {value}")
-            if name == "all points" and largest != witness["largest_set_missing"][str(value)]:
+            if name == "all points" and largest != witness["largest_set_missing"][value]:
                 objections.append(f"the largest set missing {value} has {largest} points, not as stated")
     return objections
+
+
+def _whole(value: Any, *, least: int) -> int:
+    """``value`` if it is a whole number of at least ``least``; raises ``ValueError`` if not."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"expected a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _table(witness: Mapping[str, Any]) -> Sequence[str]:
+    """The square table ``F`` as rows of digits, of the size stated; raises ``ValueError`` if it is none."""
+    rows, n = witness["F"], _whole(witness["points"], least=1)
+    if len(rows) != n or any(not isinstance(row, str) or len(row) != n for row in rows):
+        raise ValueError(f"expected F to be {n} rows of {n} digits")
+    return list(rows)
+
+
+def _matrix(matrix: Any, columns: int, rows: int | None = None) -> list[list[Fraction]]:
+    """A matrix of fractions of that size; raises ``ValueError`` if it has another."""
+    if not matrix or any(len(row) != columns for row in matrix) or len(matrix) != (rows or len(matrix)):
+        raise ValueError(f"expected a matrix of {rows or 'some'} rows of {columns}")
+    return [[Fraction(entry) for entry in row] for row in matrix]
 
 
 _MOST_FOR_NETWORKX = 128  # points; on 303 and 256 it takes 3 s, the search below 0.2 s; on 612 half a minute and 4 s
@@ -100,9 +120,10 @@ def recheck_constant(witness: Mapping[str, Any]) -> list[str]:
 
     By a rule, for any number of points, and written out for some.
     """
-    rows, rule, n = witness["F"], witness["rule"], witness["points"]
-    if len(rows) != n or any(len(row) != n for row in rows) or n < witness["k"] or witness["k"] < 2:
-        return ["F is not a square table of the stated size, or k is below 2"]
+    rows, rule = _table(witness), witness["rule"]
+    n = len(rows)
+    if n < _whole(witness["k"], least=2):
+        return ["the table has fewer than k points"]
     objections = []
     if rule["diagonal"] == rule["pairs"]:
         objections.append("the rule is constant")
@@ -143,6 +164,8 @@ def recheck_unit_norm_score(witness: Mapping[str, Any]) -> list[str]:
     x: list[Fraction] = [Fraction(value) for value in witness["x"]]
     s: list[Fraction] = [Fraction(value) for value in witness["s"]]
     alpha, at_most = Fraction(witness["alpha"]), Fraction(witness["at_most"])
+    if not 0 <= at_most < 1:
+        return ["the stated bound on the score is not in [0, 1)"]
     length = _root(_dot(x, x))
     if not length or any(sum(v, Fraction(0)) for v in (x, s)) or _dot(s, s) != 1:
         return ["x is not centred with a positive rational norm, or s is no centred unit vector"]
@@ -162,6 +185,9 @@ def recheck_unit_norm_score(witness: Mapping[str, Any]) -> list[str]:
     lengths, product = _dot(before, before) * _dot(after, after), _dot(before, after)
     if lengths == 0:
         return [*objections, "F(x) or F(x') is zero and has no direction"]
+    sign = (product > 0) - (product < 0)
+    if Fraction(witness["cosine_squared"]) != product**2 / lengths or witness["cosine_sign"] != sign:
+        objections.append("the cosine is not as stated")
     least = 1 - 2 * at_most  # the score is above at_most exactly if the cosine is below this
     below = (
         product < 0 or product**2 < least**2 * lengths
@@ -176,13 +202,15 @@ def recheck_unit_norm_score(witness: Mapping[str, Any]) -> list[str]:
 def opposite_scores(witness: Mapping[str, Any]) -> tuple[Fraction, Fraction] | None:
     """The scores of ``s`` and of ``−s``, or None where a root is irrational or a read-out is zero."""
     direction, alpha = [Fraction(c) for c in witness["direction"]], Fraction(witness["alpha"])
-    matrix = [[Fraction(w) for w in row] for row in witness["W"]]
+    matrix = _matrix(witness["W"], len(direction))
     units: Callable[[Fraction], Fraction] = {
         "identity": lambda value: value,
         "relu": lambda value: max(value, Fraction(0)),
         "absolute value": abs,
     }[witness["activation"]]
-    contexts = [[Fraction(c) for c in point] for point in witness["contexts"]]
+    contexts = _matrix(witness["contexts"], len(direction))
+    if abs(alpha) > 1:
+        return None
     scores = []
     for s in (direction, [-c for c in direction]):
         total = Fraction(0)
@@ -229,7 +257,7 @@ def _block(branches: Sequence[Sequence[Sequence[Any]]], x: Sequence[Fraction]) -
     if deviation == 0 or deviation**2 != variance:
         return None
     normed = [(a - mean) / deviation for a in x]
-    outputs = [[_dot([Fraction(w) for w in row], normed) for row in matrix] for matrix in branches]
+    outputs = [[_dot(row, normed) for row in _matrix(matrix, len(x), len(x))] for matrix in branches]
     return [a + sum((output[i] for output in outputs), Fraction(0)) for i, a in enumerate(x)]
 
 
@@ -240,6 +268,7 @@ def _dot(a: Sequence[Fraction], b: Sequence[Fraction]) -> Fraction:
 def recheck_shift(witness: Mapping[str, Any]) -> list[str]:
     """Does RMSNorm give another output for ``x + c1`` than for ``x``? Each output as squares with their signs."""
     x, shift = [Fraction(value) for value in witness["x"]], Fraction(witness["c"])
+    _whole(len(x), least=2)
     outputs = {"RMS(x)": _signed_squares(x), "RMS(x + c1)": _signed_squares([a + shift for a in x])}
     if not all(outputs.values()):
         return ["RMSNorm is undefined at the zero vector"]
@@ -254,9 +283,10 @@ def recheck_post_norm(witness: Mapping[str, Any]) -> list[str]:
     x, k, bias = [Fraction(a) for a in witness["x"]], Fraction(witness["k"]), [Fraction(a) for a in witness["b"]]
     if k <= 0:
         return ["k is not positive"]
+    matrix = _matrix(witness["W"], len(x), len(x))
     inside = []
     for point in (x, [k * a for a in x]):
-        branch = [_dot([Fraction(w) for w in row], point) for row in witness["W"]]
+        branch = [_dot(row, point) for row in matrix]
         inside.append(_centred([a + f + b for a, f, b in zip(point, branch, bias, strict=True)]))
     at_x, at_kx = (_signed_squares(vector) for vector in inside)
     if not at_x or not at_kx:
@@ -277,7 +307,7 @@ def recheck_gain(witness: Mapping[str, Any]) -> list[str]:
     """Is a presence another one after the gain, while folding the gain into the next map leaves its output alone?"""
     x, s = (_centred([Fraction(a) for a in witness[name]]) for name in ("x", "s"))
     gain = [Fraction(a) for a in witness["gain"]]
-    folded = [[Fraction(w) * g for w, g in zip(row, gain, strict=True)] for row in witness["W"]]
+    folded = [[w * g for w, g in zip(row, gain, strict=True)] for row in _matrix(witness["W"], len(gain))]
     gained = [[g * a for g, a in zip(gain, vector, strict=True)] for vector in (x, s)]
     if not all(map(any, (x, s, *gained))):
         return ["a presence of or in the zero vector is undefined"]
@@ -323,11 +353,12 @@ def _disagreements(witness: Mapping[str, Any], outputs: Mapping[str, Sequence[Fr
 
 def recheck_no_such_set(witness: Mapping[str, Any]) -> list[str]:
     """Do these ``factor·base^k`` points or more have no ``k`` on which ``F`` misses a value, or is constant?"""
-    k, rows, n = witness["k"], witness["F"], witness["points"]
-    if len(rows) != n or any(len(row) != n for row in rows) or set("".join(rows)) - set("012") or k < 1:
-        return ["F is not a square table of three values of the stated size, or k is below 1"]
+    k, rows = _whole(witness["k"], least=1), _table(witness)
+    n = len(rows)
+    if set("".join(rows)) - set("012"):
+        return ["F takes other values than 0, 1 and 2"]
     objections = []
-    if n < witness["factor"] * witness["base"] ** k:
+    if n < _whole(witness["factor"], least=1) * _whole(witness["base"], least=2) ** k:
         objections.append("the points are too few for the statement to speak of them")
     if witness["symmetric"] and any(rows[i][j] != rows[j][i] for i in range(n) for j in range(i)):
         objections.append("F is not symmetric")

@@ -22,8 +22,8 @@ import torch
 from proofs import falsify, recheck
 from proofs.counterexamples import publish
 from proofs.draws import Draws
-from proofs.floating import Comparison, sweep
-from proofs.layer_norm import SHIFT, any_vector
+from proofs.floating import VACUOUS, Comparison, sweep, where_informative
+from proofs.layer_norm import SHIFT, any_vector, condition
 from proofs.proof import Checked, Proof
 from proofs.steps import Given, Identity, Inequality, Setting
 from proofs.symbolic import Expression, GramSpace, GramVector
@@ -218,8 +218,9 @@ def check_block(run: Run, block: Block = Block()) -> Finding:
         doubts = {"objections": objections, "law_of_the_block": instead.status.value}
         return Finding(status=Status.INCONCLUSIVE, evidence=doubts, exhibits=(instead.derivation(),))
     swept = run.shared("proofs: block in floating point", lambda: sweep(run, "LN-6", _compare_block))
-    if swept.failure is not None:
-        return Finding(status=Status.INCONCLUSIVE, evidence={"law_fails_in_floating_point": swept.failure})
+    if swept.failure is not None or swept.untried:
+        trouble = {"law_fails_in_floating_point": swept.failure, "not_tried": list(swept.untried)}
+        return Finding(status=Status.INCONCLUSIVE, evidence=trouble)
     evidence = {
         "what_holds": f"the update F(x) − x does not see the scale of x; {instead.steps} steps checked by machine",
         "cosine": "cos(F(kx), kF(x)) = (kX + (k+1)C + Q)/(√(k²X + 2kC + Q)·√(X + 2C + Q)) with X = ⟨x,x⟩, C = ⟨x,f⟩, "
@@ -248,7 +249,7 @@ def _compare_block(draws: Draws) -> list[Comparison]:
     xx, xf, ff = (formulas.inner(a, b) for a, b in ((wide_x, wide_x), (wide_x, wide_f), (wide_f, wide_f)))
     lengths = torch.sqrt(wide_k**2 * xx + 2 * wide_k * xf + ff) * torch.sqrt(xx + 2 * xf + ff)
     said = (wide_k * xx + (wide_k + 1) * xf + ff) / lengths
-    condition = formulas.norm(wide_x) / formulas.norm(formulas.centre(wide_x))
+    kappa = condition(x)
 
     def cancelled(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
         share: torch.Tensor = (formulas.norm(part.double()) + root_d) / formulas.norm(whole.double())
@@ -259,12 +260,12 @@ def _compare_block(draws: Draws) -> list[Comparison]:
         Comparison(
             law="f(LN(kx)) = f(LN(x))",
             error=formulas.norm((branch(k * x) - f).double()) / root_d,
-            bound=16 * gamma * condition,
+            bound=16 * gamma * kappa,
         ),
         Comparison(
             law="cos(F(kx), kF(x))",
             error=(formulas.presence(at_kx, k * at_x).double() - said).abs(),
-            bound=64 * gamma * condition * worst,
+            bound=where_informative(gamma * kappa <= VACUOUS, 64 * gamma * kappa * worst),
         ),
     ]
 

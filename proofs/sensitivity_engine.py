@@ -31,6 +31,7 @@ from sensverify.verdicts import Status
 
 _SIGMA, _TAU = 0.3, 0.5
 _VACUOUS = 0.25
+_PAIRS = 20  # small enough for wide cases to be cut into chunks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,9 @@ def _estimates(case: Case, expected: Definition, rounding: float) -> Iterator[La
 
     def measured(weighting: Weighting | None = None, x: Batch[Any] = batch) -> Any:
         probe = Probe(law=PresenceLaw(low=case.alpha, high=case.alpha), weighting=weighting or Weighting())
-        return estimate_on(readout, x, directions, generator=torch.Generator(), draws=2, probe=probe)
+        return estimate_on(
+            readout, x, directions, generator=torch.Generator(), draws=2, probe=probe, pairs_per_chunk=_PAIRS
+        )
 
     plain = measured()
     yield "effects are as defined", largest(plain.effects - torch.as_tensor(expected.effects)), bound

@@ -19,7 +19,7 @@ from proofs.proof import Proof
 from proofs.relative_norm import ALPHA, HALF_ANGLE, LENGTH, RHO, A, T, half_angle
 from proofs.sensitivity_engine import hold_engine_to_definition
 from proofs.steps import Given, Identity, Inequality, Setting
-from proofs.symbolic import Expression, GramSpace
+from proofs.symbolic import Expression, GramSpace, GramVector
 from sensverify import formulas
 from sensverify.claims import Finding, Run, Status
 
@@ -61,6 +61,11 @@ def check_range(run: Run, statement: Range = Range()) -> Finding:
     once = formulas.layer_norm(formulas.minimal_intervention(x, s, ALPHA) + MEAN, statement.epsilon)
     scaled = formulas.layer_norm(formulas.minimal_intervention(x * SCALE, s, ALPHA) + SCALE * MEAN, statement.epsilon)
     w = statement.weight
+
+    def root_mean_square(point: GramVector) -> GramVector:
+        normed: GramVector = formulas.rms_norm(formulas.minimal_intervention(point, s, ALPHA), statement.epsilon)
+        return normed
+
     givens = (
         Given(text="c ≥ −1, by Cauchy and Schwarz", quantity=1 + COSINE),
         Given(text="c ≤ 1, by Cauchy and Schwarz", quantity=1 - COSINE),
@@ -134,6 +139,12 @@ def check_range(run: Run, statement: Range = Range()) -> Finding:
                 left=(scaled - once).squared_norm(),
                 right=0,
                 shown=r"\|LN(I_s^\alpha(kx)) - LN(I_s^\alpha(x))\|^2 = 0",
+            ),
+            Identity(
+                text="So does an RMSNorm, where presence is taken without centring:",
+                left=(root_mean_square(x * SCALE) - root_mean_square(x)).squared_norm(),
+                right=0,
+                shown=r"\|RMS(I_s^\alpha(kx)) - RMS(I_s^\alpha(x))\|^2 = 0",
             ),
         ),
     ).check()

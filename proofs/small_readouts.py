@@ -95,11 +95,13 @@ class Case:
 
 @st.composite
 def cases(pick: st.DrawFn) -> Case:
-    """Read-outs of width 2 to 6 with two to five contexts; norms from 1e-3 to 1e3, presences up to ±1."""
+    """Read-outs of width 2 to 6, or 32, with two to nine contexts; norms from 1e-3 to 1e3, presences up to ±1."""
     dtype = pick(st.sampled_from(DTYPES))
     centring = pick(st.sampled_from(Centring))
     width = pick(st.integers(3 if centring is Centring.MEAN else 2, 6))
     count, directions = pick(st.integers(2, 5)), pick(st.integers(1, 3))
+    if pick(st.integers(0, 3)) == 3:  # now and then as wide as a toy model, with enough pairs for several chunks
+        width, count, directions = 32, 9, 7
     seed = pick(st.integers(0, 10**6))
     generator = torch.Generator().manual_seed(seed)
 

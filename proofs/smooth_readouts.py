@@ -55,6 +55,17 @@ class SmoothReadout:
         """The shape of the read-out."""
         return {"width": self.width}
 
+    @property
+    def condition(self) -> float:
+        """How much a relative rounding error of ``x`` or of the weights may grow in ``y/‖y‖`` and in the Jacobian."""
+        centred = self.centring.project(self.contexts)
+        y = self.function(self.contexts)
+        sizes = torch.linalg.vector_norm(self.contexts, dim=1) / torch.linalg.vector_norm(centred, dim=1)
+        written = self.outer.norm() * (1 + self.inner.norm() * self.contexts.norm()) + self.skip.norm()
+        return float(
+            sizes.max() * (1 + written * (1 + self.contexts.norm()) / torch.linalg.vector_norm(y, dim=1).min())
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The read-out as plain numbers."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -81,8 +92,8 @@ class SmoothReadout:
 
 @st.composite
 def readouts(pick: st.DrawFn) -> SmoothReadout:
-    """Read-outs of width 3 to 6 with one to three contexts of norm about 1 to 10."""
-    width, count = pick(st.integers(3, 6)), pick(st.integers(1, 3))
+    """Read-outs of width 4 to 12 with one to six contexts of norm about 1 to 10."""
+    width, count = pick(st.integers(4, 12)), pick(st.integers(1, 6))
     centring = pick(st.sampled_from(Centring))
     generator = torch.Generator().manual_seed(pick(st.integers(0, 10**6)))
 

@@ -17,6 +17,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy
 import sympy
 import torch
 
@@ -103,7 +104,7 @@ def check_floor(run: Run, statement: Floor = Floor()) -> Finding:
         ),
         setting=Setting(givens=givens, parametrisation=bounded, realise=realise, seed=run.seed),
         spaces=(space,),
-        steps=(*_matrices(space, statement), _floor(statement, frame), *_growth(), *_attained()),
+        steps=(*_matrices(space, statement), _floor(statement, frame), *_growth(), *_attained(), _no_floor()),
     ).check()
     if proof.status is not Status.PROVED:
         return proof.finding()
@@ -120,6 +121,25 @@ def check_floor(run: Run, statement: Floor = Floor()) -> Finding:
         "Welch, simplex": "12γ(d+8): equality",
     }
     return sweep(run, "RN-5", compare_floor).join(proof.finding(evidence), bounds=bounds)
+
+
+def _no_floor() -> Step:
+    def broken() -> Mapping[str, Any] | None:
+        for d in range(1, _SHOWN + 1):
+            for n in range(2, d + 1):
+                basis = torch.eye(d, dtype=torch.float64)[:n]
+                overlap = float((basis @ basis.T - torch.eye(n, dtype=torch.float64)).abs().max())
+                numbers = ((n, d), (float(n), float(d)), (numpy.int64(n), numpy.int64(d)))
+                floors = [float(formulas.welch_bound(*pair)) for pair in numbers]
+                if floors != [overlap] * 3:
+                    return {"n": n, "d": d, "floor": floors, "overlap_of_a_basis": overlap}
+        return None
+
+    return Computation(
+        text="Where n ≤ d, vectors of a basis have no overlap, and the engine's floor is 0.",
+        run=broken,
+        how=f"n ≤ d ≤ {_SHOWN}, whole numbers of Python and numpy, and floats",
+    )
 
 
 def _matrices(space: GramSpace, statement: Floor) -> list[Step]:

@@ -229,9 +229,10 @@ def welch_bound(count: Scalar, dimension: Scalar) -> Scalar:
     For ``n ≥ 2``. Where ``n ≤ d`` orthonormal vectors exist, and the floor is 0 (for plain numbers; symbols are
     taken to have ``n ≥ d``). Source: Welch 1974.
     """
-    if isinstance(count, int) and isinstance(dimension, int) and count <= dimension:
+    spare = count - dimension
+    if _namespace(spare).__name__ == "numpy" and not getattr(spare, "shape", ()) and spare <= 0:  # a plain number
         return 0.0
-    return sqrt((count - dimension) / (dimension * (count - 1)))
+    return sqrt(spare / (dimension * (count - 1)))
 
 
 def fold_affine(weight: Vector, bias: Vector, gain: Vector, shift: Vector) -> tuple[Vector, Vector]:

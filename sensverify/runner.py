@@ -73,15 +73,21 @@ def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:
 
 
 def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:
-    """``finding`` with the fate of each false twin in its evidence, or ERROR if one was not refuted."""
-    if not claim.false_twins or finding.status in (Status.SKIPPED, Status.ERROR):
+    """``finding`` with the fate of each false twin in its evidence, or ERROR if one was not refuted.
+
+    A checker that concluded nothing about the claim is not asked about the twins: its reason is what matters.
+    """
+    if not claim.false_twins or finding.status in (Status.SKIPPED, Status.ERROR, Status.INCONCLUSIVE):
         return finding
     fates = {twin.statement: cast(Finding, resolve(twin.check)(run)).status for twin in claim.false_twins}
     accepted = [statement for statement, status in fates.items() if status is not Status.REFUTED]
     if accepted:
         return Finding(
             status=Status.ERROR,
-            evidence={"reason": "the checker accepts a false statement", "accepted": accepted},
+            evidence={
+                "reason": "the checker does not refute a false statement",
+                "not_refuted": {statement: fates[statement].value for statement in accepted},
+            },
         )
     evidence = {**finding.evidence, "false_twins_refuted": list(fates)}
     return Finding(status=finding.status, evidence=evidence, witness=finding.witness, exhibits=finding.exhibits)

@@ -38,7 +38,7 @@ def spectral_directions(
     batch = readout.sample(contexts, generator)
     basis = random_directions(count, readout.width, readout.centring, generator).to(batch.x)
     for _ in range(iterations):
-        basis = torch.linalg.qr(apply_operator(readout, batch, basis).T).Q.T
+        basis = _orthonormal(apply_operator(readout, batch, basis), readout)
     image = apply_operator(readout, batch, basis)
     eigenvalues, rotation = torch.linalg.eigh(image @ basis.T)
     directions: Tensor = (rotation.T @ basis)[eigenvalues.argsort(descending=True)]
@@ -46,8 +46,19 @@ def spectral_directions(
     return unit
 
 
+def _orthonormal(vectors: Tensor, readout: Readout) -> Tensor:
+    """An orthonormal basis of the span of the rows ``[S, d]``, inside the centred space.
+
+    Where the rank is lower than ``S``, rounding fills up the basis, and may leave that space: hence the second pass.
+    """
+    basis = torch.linalg.qr(vectors.T).Q.T
+    again: Tensor = torch.linalg.qr(readout.centring.project(basis).T).Q.T
+    return again
+
+
 def apply_operator(readout: Readout, batch: Batch[object], vectors: Tensor) -> Tensor:
     """``Mv [S, d]`` for each row ``v`` of ``vectors [S, d]``, the expectation being taken over ``batch``."""
+    vectors = readout.centring.project(vectors)
     centred = readout.centring.project(batch.x)
     length = formulas.norm(centred)
     x_unit = centred / length

@@ -75,8 +75,8 @@ CLAIMS = (
     Claim(
         id="LN-5",
         statement="RMSNorm sees no scale but does see a shift: RMS(kx) = RMS(x) at ε = 0, RMS(kx) = g·RMS(x) with "
-        "g² = (m+ε)/(m+ε/k²), m = ‖x‖²/d, for ε > 0; and RMS(x + c1) ≠ RMS(x) unless x + c1 is a positive "
-        "multiple of x.",
+        "g² = (m+ε)/(m+ε/k²), m = ‖x‖²/d, for ε > 0; and at ε = 0 RMS(x + c1) ≠ RMS(x) unless x + c1 is a "
+        "positive multiple of x.",
         formula=r"RMS(kx) = RMS(x), \quad RMS(x + c\mathbf{1}) \neq RMS(x)",
         hypotheses=("RMS(x) = x/√(‖x‖²/d + ε), before the affine part", "k > 0", "x ≠ 0", "d ≥ 2"),
         source="RMSNorm: Zhang and Sennrich 2019",

@@ -96,9 +96,10 @@ CLAIMS = (
     Claim(
         id="RN-5",
         statement="Among n ≥ d unit vectors of R^d, n ≥ 2, two have |⟨s_i, s_j⟩| ≥ √((n−d)/(d(n−1))), which is above "
-        "1/√(2d) for n ≥ 2d; the simplex n = d + 1 attains it in every dimension. For n ≤ d the floor is 0.",
+        "1/√(2d) for n ≥ 2d; the simplex n = d + 1 attains it in every dimension. For n ≤ d orthonormal vectors have "
+        "no overlap: there is no floor.",
         formula=r"\max_{i \neq j} |\langle s_i, s_j \rangle| \geq \sqrt{\frac{n - d}{d(n - 1)}}",
-        hypotheses=("‖s_i‖ = 1", "n ≥ 2", "n ≥ d ≥ 1"),
+        hypotheses=("‖s_i‖ = 1", "n ≥ 2", "n ≥ d ≥ 1 but in the last sentence"),
         source="Welch, Lower bounds on the maximum cross correlation of signals, 1974",
         expected=Status.PROVED,
         check="proofs.welch_bound:check_floor",

@@ -57,7 +57,12 @@ CLAIMS = (
         "(s − ρx̂)/√(1−ρ²); so for steps Δθ = τ√(1−ρ²) the most sensitive directions are top eigenvectors of "
         "E[‖x‖² P_x^⊥ Jᵀ P_y^⊥ J P_x^⊥/‖y‖²].",
         formula=r"D = \frac{\Delta\theta^2}{4} \cdot \frac{\|x\|^2 \|P_y^\perp J v_s\|^2}{\|y\|^2} + o(\Delta\theta^2)",
-        hypotheses=("f_b twice differentiable at x", "y = f_b(x) ≠ 0", "|ρ| < 1, |α| < 1"),
+        hypotheses=(
+            "f_b twice differentiable at x",
+            "y = f_b(x) ≠ 0",
+            "|ρ| < 1, |α| < 1",
+            "the mean is over finitely many contexts",
+        ),
         source="Second-order theory of the definitions in " + SENSITIVITY,
         expected=Status.PROVED,
         check="proofs.second_order:check_expansion",
@@ -66,6 +71,10 @@ CLAIMS = (
             FalseTwin(
                 statement="The part of the change along y counts as well.",
                 check="proofs.second_order:twin_not_projected",
+            ),
+            FalseTwin(
+                statement="The mean effect is a quadratic form in s for equal Δθ in all contexts.",
+                check="proofs.second_order:twin_equal_angles",
             ),
             FalseTwin(
                 statement="The rotation starts along s itself, whatever the presence.",

@@ -66,3 +66,55 @@ def test_junk_is_an_objection_and_no_traceback(junk: str, tmp_path: Path) -> Non
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert len(finished.stdout.splitlines()) == 2
+
+
+def _by_name(name: str) -> dict[str, object]:
+    return next(c for c in COUNTEREXAMPLES if c.name == name).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("RA-3", {"F": ["0" * 256] * 256, "points": 256, "values": [0, 0, 0], "largest_set_missing": {"0": 0}}),
+        ("RA-3", {"F": [], "points": 0, "subset_256": []}),
+        ("RA-3", {"k": 0.5}),
+        ("RA-3", {"k": "6"}),
+        ("RA-3", {"k": True}),
+        ("RA-3", {"F": [[0] * 303] * 303}),
+        ("RA-5", {"k": float("nan")}),
+        ("RA-5", {"k": 2.0}),
+        ("SE-2", {"at_most": "-1", "branches": []}),
+        ("SE-2", {"cosine_squared": "7"}),
+        ("SE-2", {"cosine_sign": 5}),
+        ("SE-2", {"x": []}),
+        ("SE-4", {"contexts": []}),
+        ("SE-4", {"alpha": "2"}),
+        ("SE-4", {"direction": ["1", "0", "0"]}),
+        ("SE-4", {"activation": "sine"}),
+        ("LN-5", {"x": [1]}),
+        ("LN-5", {"x": []}),
+        ("LN-6", {"k": None}),
+        ("LN-6", {"k": "1/0"}),
+        ("LN-6", {"law": "something else"}),
+        ("LN-6", {"kind": []}),
+        ("LN-7", {"W": [[0, 0]]}),
+        ("LN-7", {"W": [[0, 0], [0, 0], [1, 1]]}),
+        ("LN-8", {"W": [], "folded_W": []}),
+    ],
+    ids=str,
+)
+def test_a_forged_witness_meets_an_objection(name: str, change: dict[str, object]) -> None:
+    assert recheck.recheck({**_by_name(name), **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"factor": 0}, {"factor": -1}, {"base": 0}, {"k": 1.5, "factor": 1e-9}, {"k": 5, "F": [], "points": 0}],
+    ids=str,
+)
+def test_too_few_points_cannot_be_made_enough(change: dict[str, object]) -> None:
+    witness = {
+        "kind": "no such set", "k": 2, "F": ["021", "210", "102"], "points": 3, "factor": 1, "base": 2,
+        "symmetric": True, "reading": "misses",
+    }  # fmt: skip
+    assert recheck.recheck({**witness, **change})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from proofs import recheck, sensitivity_engine
+from proofs import engine_geometry, recheck
 from proofs.concentrated_effects import exact_frames, tight_frame
 from proofs.draws import Draws, cases
 from proofs.floating import Comparison, sweep
@@ -107,7 +107,7 @@ def test_a_broken_engine_is_noticed_by_se_1(mutant: Any, monkeypatch: pytest.Mon
         monkeypatch.setattr(sensitivity.Probe, "__init__", _with_distance(sensitivity.Probe.__init__, mutated))
     monkeypatch.setattr(owner, attribute, mutated)
     if name == "norm squared":
-        monkeypatch.setattr(sensitivity_engine, attribute, mutated)
+        monkeypatch.setattr(engine_geometry, attribute, mutated)
     finding = check_range(run)
     assert finding.status is Status.REFUTED
     assert finding.witness is not None
