@@ -359,3 +359,11 @@ def test_a_model_in_float64_is_searched_in_float64(method):
     assert torch.isfinite(state.directions).all()
     batch = network.sample(5, seeded(33))
     assert float(null_effects(network, batch, state.directions).abs().max()) < 1e-13
+
+
+def test_more_spectral_directions_than_the_rank_stay_in_the_centred_space():
+    """Rounding fills up a basis whose rank is too low; it must not let in what the norm cannot see."""
+    network = Network(dtype=torch.float64)
+    found = spectral_directions(network, WIDTH - 1, generator=seeded(34), contexts=1)
+    assert float(found.mean(1).abs().max()) < 1e-12
+    assert torch.allclose(found @ found.T, torch.eye(WIDTH - 1, dtype=torch.float64), atol=1e-10)

@@ -15,6 +15,10 @@ def proves(run):
     return Finding(status=Status.PROVED, evidence={"seed": run.seed})
 
 
+def does_not_know(run):
+    return Finding(status=Status.INCONCLUSIVE, evidence={"reason": "out of time"})
+
+
 def refutes(run):
     return Finding(status=Status.REFUTED, evidence={}, witness={"x": [1, -1]})
 
@@ -93,6 +97,12 @@ def test_a_refuted_twin_is_recorded(run):
 @pytest.mark.parametrize("twin", [proves, crashes])
 def test_a_twin_that_is_not_refuted_makes_the_checker_worthless(run, twin):
     assert run_claim(claim(proves, twins=[twin]), "suite", run).status is Status.ERROR
+
+
+def test_a_check_that_concluded_nothing_keeps_its_reason(run):
+    verdict = run_claim(claim(does_not_know, twins=[does_not_know]), "suite", run)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.finding.evidence["reason"] == "out of time"
 
 
 def test_suites_are_concluded_after_their_last_claim(run):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sympy
+import torch
 
-from proofs import falsify
+from proofs import claims, falsify
+from proofs.draws import Draws
+from proofs.floating import Comparison, sweep
 from proofs.proof import Checked, Proof
 from proofs.steps import Computation, Given, Identity, Inequality, Setting, Step
 from proofs.symbolic import GramSpace
 from sensverify import formulas
+from sensverify.claims import Run, resolve
 from sensverify.exhibits import Derivation
 from sensverify.verdicts import Status
 
@@ -154,3 +160,51 @@ def test_the_derivation_names_what_checked_each_line() -> None:
     assert isinstance(derivation, Derivation)
     assert all(line.checked_by for line in derivation.lines)
     assert finding.evidence == {"proof": "1 steps checked by machine", "note": 1}
+
+
+def test_a_proof_without_steps_is_no_proof() -> None:
+    assert check().status is Status.INCONCLUSIVE
+
+
+def test_from_contradictory_hypotheses_nothing_is_proved() -> None:
+    givens = (Given(text="x ≥ 0", quantity=X), Given(text="x ≤ −1", quantity=-X - 1))
+    step = Inequality(text="0 ≥ 1", larger=0, smaller=1, because=[[X], [-X - 1]])
+    assert check(step, givens=givens).status is Status.INCONCLUSIVE
+
+
+def test_an_inequality_that_divides_by_a_possible_zero_is_no_proof() -> None:
+    may_vanish = sympy.Symbol("q", nonnegative=True)
+    step = Inequality(text="1/q ≥ 0", larger=1 / may_vanish, smaller=0, because=[[1 / may_vanish]])
+    assert check(step).status is not Status.PROVED
+    assert check(Inequality(text="1/p ≥ 0", larger=1 / P, smaller=0, because=[[1 / P]])).status is Status.PROVED
+
+
+def test_a_law_that_was_never_tried_is_not_proved(tmp_path: Path) -> None:
+    def vacuous(draws: Draws) -> list[Comparison]:
+        ones = torch.ones(len(draws.x), 1, dtype=torch.float64)
+        return [Comparison(law="anything", error=ones, bound=ones * torch.inf)]
+
+    proved = check(Identity(text="good", left=X, right=X)).finding()
+    swept = sweep(Run(seed=0, directory=tmp_path), "test", vacuous)
+    joined = swept.join(proved, bounds={"anything": "infinite"})
+    assert swept.failure is None
+    assert joined.status is Status.INCONCLUSIVE
+    assert joined.evidence["not_tried"]
+
+
+def test_a_bound_that_came_out_undefined_is_a_failure(tmp_path: Path) -> None:
+    def undefined(draws: Draws) -> list[Comparison]:
+        ones = torch.ones(len(draws.x), 1, dtype=torch.float64)
+        return [Comparison(law="anything", error=ones * 0, bound=ones * torch.nan)]
+
+    assert sweep(Run(seed=0, directory=tmp_path), "test", undefined).failure is not None
+
+
+@pytest.mark.parametrize("claim", ["LN-1", "LN-2", "LN-3", "LN-4", "LN-8"])
+def test_an_engine_that_returns_nothing_in_floating_point_is_noticed(
+    claim: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    centre = formulas.centre
+    monkeypatch.setattr(formulas, "centre", lambda x: x * 0 if torch.is_tensor(x) else centre(x))
+    check_of = {c.id: c.check for c in claims}[claim]
+    assert resolve(check_of)(Run(seed=0, directory=tmp_path)).status is not Status.PROVED
