@@ -32,8 +32,8 @@ class Proof:
 
         After a step that is neither shown nor broken the others are still tried: one may have a counterexample.
         """
-        lines = [ProofLine(text=f"Let {text}.", checked_by="hypothesis") for text in self.hypotheses]
-        lines += [ProofLine(text=f"Given that {g.text}.", checked_by="hypothesis") for g in self.setting.givens]
+        lines = [ProofLine(text=f"Let {text}.", taken="hypothesis") for text in self.hypotheses]
+        lines += [ProofLine(text=f"Given that {g.text}.", taken="hypothesis") for g in self.setting.givens]
         status, failed, witness, shown = Status.PROVED, None, None, 0
         if not self.steps:
             status, failed = Status.INCONCLUSIVE, "there is no step"
@@ -51,7 +51,7 @@ class Proof:
             elif status is Status.PROVED:
                 status, failed = Status.INCONCLUSIVE, step.text
         if self.conclusion and status is Status.PROVED:
-            lines.append(ProofLine(text=self.conclusion, checked_by="follows from the lines above"))
+            lines.append(ProofLine(text=self.conclusion, taken="follows from the lines above"))
         return Checked(proof=self, status=status, lines=lines, steps=shown, failed=failed, witness=witness)
 
     def _divisions(self) -> list[Step]:
@@ -83,7 +83,7 @@ class Checked:
 
     def derivation(self) -> Derivation:
         """The proof as it is shown to a reader."""
-        caption = "Every line was checked by machine, as noted beside it."
+        caption = "Every formula was checked by machine, as noted beside it; the words say how they fit together."
         if self.failed is not None:
             caption = f"This is no proof: a line does not hold or was not shown. {self.failed}"
         return Derivation(title=self.proof.title, caption=caption, lines=tuple(self.lines))

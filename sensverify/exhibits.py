@@ -34,11 +34,15 @@ class Exhibit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProofLine:
-    """One line of a proof: what is shown, in words, in LaTeX, and how a machine checked it."""
+    """One line of a proof: what is shown, in words, in LaTeX, and how a machine checked it.
+
+    What no machine checked says what it is taken for instead, e.g. a hypothesis.
+    """
 
     text: str
     latex: str = ""
     checked_by: str = ""
+    taken: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
