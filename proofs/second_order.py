@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import sympy
 import torch
@@ -33,7 +32,6 @@ from proofs.steps import Given, Identity, Inequality, Setting
 from proofs.symbolic import Expression, GramSpace
 from sensverify import formulas
 from sensverify.claims import Finding, Run, Status
-from sensverify.readout import Batch
 from sensverify.scoring import angular_distance
 from sensverify.spectral import apply_operator, spectral_directions
 
@@ -187,7 +185,7 @@ def _failure(case: SmoothReadout) -> Witness | None:
 
 def _laws(case: SmoothReadout) -> Iterator[tuple[str, float, float]]:
     """The operator against dense Jacobians; its quadratic form against measured effects; its eigenvectors."""
-    batch: Batch[Any] = case.sample(len(case.contexts), torch.Generator())
+    batch = case.sample(len(case.contexts), torch.Generator())
     dense, size = case.dense_operator()
     rounding = 256 * gamma(case.width + 8, torch.float64)
     identity = case.centring.project(torch.eye(case.width, dtype=torch.float64))

@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 
 Method = Literal["parallel", "sequential", "spectral"]
+Start = Literal["random", "spectral"]
 Suites = Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
@@ -159,6 +160,7 @@ def discover(
     directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
     method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
+    start: Annotated[Start, typer.Option(help="Where an ascent begins: random, or the spectral solution.")] = "random",
     text: Text = None,
     context: Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
@@ -178,7 +180,9 @@ def discover(
     from sensverify.sites import SiteOptions, open_site
 
     check_writable(out)
-    options = SearchOptions(directions=directions, steps=steps, method=method, contexts=contexts, seed=seed)
+    options = SearchOptions(
+        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed
+    )
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
     site = open_site(subject, site_options)

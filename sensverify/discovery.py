@@ -23,7 +23,7 @@ from sensverify.claims import Progress, silent
 from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent
 from sensverify.readout import Readout
 from sensverify.sensitivity import Probe, effects
-from sensverify.spectral import spectral_directions
+from sensverify.spectral import most_directions, spectral_directions
 
 Method = Literal["parallel", "sequential", "spectral"]
 
@@ -80,12 +80,22 @@ def total_steps(options: SearchOptions) -> int:
 
 
 def start_search(readout: Readout, options: SearchOptions) -> SearchState:
-    """The state before the first step: random directions, or the spectral solution."""
+    """The state before the first step: random directions, or the spectral solution.
+
+    A search that starts from the spectral solution has random directions beside it if there are not enough of those.
+    """
     generator = torch.Generator(device=readout.device).manual_seed(options.seed)
-    if options.method == "spectral" or options.start == "spectral":
-        directions = spectral_directions(readout, options.directions, generator=generator)
-    else:
-        directions = random_directions(options.directions, readout.width, readout.centring, generator)
+    closed_form = 0
+    if options.method == "spectral":
+        closed_form = options.directions
+    elif options.start == "spectral":
+        closed_form = min(options.directions, most_directions(readout))
+    parts = []
+    if closed_form:
+        parts.append(spectral_directions(readout, closed_form, generator=generator))
+    if rest := options.directions - closed_form:
+        parts.append(random_directions(rest, readout.width, readout.centring, generator))
+    directions = torch.cat([part.to(parts[-1]) for part in parts])
     return SearchState(
         directions=directions,
         momentum=torch.zeros_like(directions),

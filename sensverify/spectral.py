@@ -7,6 +7,8 @@ with Jacobian–vector products; ``M`` itself, ``[d, d]``, is never formed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ def spectral_directions(
 
     Raises :class:`~sensverify.errors.InputError` for more directions than the centred space has dimensions.
     """
-    available = readout.width - (1 if readout.centring == "mean" else 0)
+    available = most_directions(readout)
     if count > available:
         raise InputError(
             expected=f"at most {available} spectral directions, the dimension of the space",
@@ -46,6 +48,11 @@ def spectral_directions(
     return unit
 
 
+def most_directions(readout: Readout) -> int:
+    """The dimension of the centred space: there are no more orthonormal directions than that."""
+    return readout.width - (1 if readout.centring == "mean" else 0)
+
+
 def _orthonormal(vectors: Tensor, readout: Readout) -> Tensor:
     """An orthonormal basis of the span of the rows ``[S, d]``, inside the centred space.
 
@@ -56,7 +63,7 @@ def _orthonormal(vectors: Tensor, readout: Readout) -> Tensor:
     return again
 
 
-def apply_operator(readout: Readout, batch: Batch[object], vectors: Tensor) -> Tensor:
+def apply_operator(readout: Readout, batch: Batch[Any], vectors: Tensor) -> Tensor:
     """``Mv [S, d]`` for each row ``v`` of ``vectors [S, d]``, the expectation being taken over ``batch``."""
     vectors = readout.centring.project(vectors)
     centred = readout.centring.project(batch.x)

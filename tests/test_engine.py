@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensverify.discovery import SearchOptions, count_duplicates, search
+from sensverify.discovery import SearchOptions, count_duplicates, search, start_search
 from sensverify.errors import InputError
 from sensverify.geometry import (
     Centring,
@@ -367,3 +367,14 @@ def test_more_spectral_directions_than_the_rank_stay_in_the_centred_space():
     found = spectral_directions(network, WIDTH - 1, generator=seeded(34), contexts=1)
     assert float(found.mean(1).abs().max()) < 1e-12
     assert torch.allclose(found @ found.T, torch.eye(WIDTH - 1, dtype=torch.float64), atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [4, WIDTH + 3])
+def test_a_search_may_start_from_the_spectral_solution(count):
+    network = Network()
+    options = SearchOptions(directions=count, steps=5, start="spectral", seed=35)
+    begun = start_search(network, options).directions
+    alone = spectral_directions(network, min(count, WIDTH - 1), generator=seeded(35))
+    assert torch.allclose(begun[: len(alone)], alone, atol=1e-6)
+    assert begun.shape == (count, WIDTH)
+    assert torch.isfinite(search(network, options).directions).all()
