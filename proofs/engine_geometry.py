@@ -17,7 +17,7 @@ from torch import Tensor
 
 from proofs.small_readouts import Case
 from sensverify import scoring
-from sensverify.geometry import Centring, gram, nearest, random_directions, step_on_sphere, tangent
+from sensverify.geometry import Centring, gram, nearest, presence, random_directions, step_on_sphere, tangent
 from sensverify.interventions import scale_norm, set_presence
 from sensverify.sensitivity import PresenceLaw
 
@@ -61,6 +61,9 @@ def _intervention(case: Case, rounding: float) -> Iterator[Law]:
         unseen = (scaled - grown) - (points.double() - whole)
         yield "scale_norm scales what the norm sees", largest((grown - 3 * whole) / length), bound
         yield "scale_norm keeps what the norm cannot see", largest(unseen / length), bound
+    multiples = torch.cat([directions * factor for factor in (1.0, -1.0, 3.7, 0.1)])
+    outside = presence(multiples, directions, centring).abs() - 1
+    yield "presence never leaves [−1, 1]", largest(outside, signed=True), 0.0
     constant = torch.ones_like(x[:1]) * (3.0 if centring is Centring.MEAN else 0.0)
     stays = set_presence(constant, directions, case.alpha, centring) - constant
     yield "set_presence leaves alone what the norm cannot see", largest(stays), bound
