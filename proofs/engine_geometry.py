@@ -56,6 +56,13 @@ def _intervention(case: Case, rounding: float) -> Iterator[Law]:
         yield "set_presence keeps the norm", largest(_length(after) / length - 1), bound
         yield "set_presence sets the presence", largest(cosine - case.alpha), bound
         yield "set_presence keeps what the norm cannot see", largest(unseen / length), bound
+        # The nearest such point is a rotation by arccos ρ − arccos α; near x ∥ s the sine is all that tells it apart.
+        rho = (unit @ (whole / length).T)[..., None]
+        sine = _length(whole / length - rho * unit[:, None])
+        said = 2 * (1 - case.alpha * rho - (1 - case.alpha**2) ** 0.5 * sine)
+        apart = (_length(after - whole) / length) ** 2 - said
+        tells = sine**2 > 32 * bound
+        yield "set_presence goes to the nearest point", largest(torch.where(tells, apart * sine, 0.0)), 2 * bound
         scaled = scale_norm(points, 3.0, centring).double()
         grown = _centred(scaled, centring)
         unseen = (scaled - grown) - (points.double() - whole)

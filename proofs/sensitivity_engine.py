@@ -115,6 +115,9 @@ def _estimates(case: Case, expected: Definition, rounding: float) -> Iterator[La
         estimate = measured(Weighting(kind=kind, scale=_TAU if kind == "hard" else _SIGMA))  # type: ignore[arg-type]
         sensitive = 8 * bound / _SIGMA**2  # the derivative of exp(−ρ²/σ²), and of a mean in its weights
         share = count / float(w.sum(1).min())
+        recorded = (estimate.configuration["weighting"], estimate.configuration["weighting_scale"])
+        used = (kind, None if kind == "none" else _TAU if kind == "hard" else _SIGMA)
+        yield "what was used is what is recorded", float(recorded != used), 0.0
         yield f"weights ({kind}) are as defined", largest(estimate.weights - torch.as_tensor(w)), sensitive
         mean = (w * effects).sum(1) / w.sum(1)
         yield f"mean ({kind})", largest(estimate.mean - torch.as_tensor(mean)), sensitive * share

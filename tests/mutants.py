@@ -35,7 +35,30 @@ MODULES = ("formulas", "geometry", "interventions", "scoring", "sensitivity", "s
 SECONDS = 300
 
 # (module, the line as it stands after the change): why nothing can notice it.
-EQUIVALENT: dict[tuple[str, str], str] = {}
+_ONLY_THE_PATH = "both ways of going about it end at the same point, up to rounding"
+_ONLY_REFUSALS = "decides which input is refused, which is no claim; tests/test_engine.py holds it"
+_PRESENT_ALREADY = "what it is applied to has unit norm already, up to rounding"
+_TWICE = "the projection before or after it does the same"
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("interventions", "_NEARLY_PARALLEL = 1.01"): _ONLY_THE_PATH,
+    ("interventions", "parallel = left <= 9 * torch.finfo(x.dtype).eps * formulas.norm(x)"): _ONLY_THE_PATH,
+    (
+        "sensitivity",
+        "chunks = [sum((effects(readout, batch, clean, chunk, alpha, probe.distance) for alpha in alphas)) / draws "
+        "for chunk in torch.split(directions, max(2, pairs_per_chunk // len(batch)))]",
+    ): "chunks of any size give the same result",
+    ("geometry", "return moved * _tensor(formulas.norm(moved))"): _PRESENT_ALREADY,
+    ("geometry", "scale = _tensor(directions)"): _ONLY_REFUSALS,
+    (
+        "spectral",
+        "unit: Tensor = directions * torch.linalg.vector_norm(directions, dim=1, keepdim=True)",
+    ): _PRESENT_ALREADY,
+    ("spectral", "again: Tensor = torch.linalg.qr(basis.T).Q.T"): _TWICE,
+    ("spectral", "vectors = vectors"): _TWICE,
+    ("spectral", "return readout.width - (1 if readout.centring != 'mean' else 0)"): _ONLY_REFUSALS,
+    ("spectral", "return readout.width - (1 if readout.centring == 'mean' else 1)"): _ONLY_REFUSALS,
+    ("spectral", "return readout.width + (1 if readout.centring == 'mean' else 0)"): _ONLY_REFUSALS,
+}
 
 
 class Mutation(ast.NodeTransformer):
