@@ -33,6 +33,7 @@ from proofs.colourings import (
     separate_classes,
 )
 from proofs.counterexamples import publish
+from proofs.judgement import only_if_contradicted
 from proofs.proof import Checked, Proof
 from proofs.ramsey import greedy_bound, multinomial_bound, parity_bound
 from proofs.steps import Computation, Given, Identity, Inequality, Setting
@@ -122,7 +123,7 @@ def _repair(run: Run, statement: Constant) -> Checked:
         ),
         Given(text="a multinomial coefficient V of n − 1 is at most W = r^(n−1)", quantity=POWER - LARGEST),
     )
-    return Proof(
+    proof = Proof(
         title="What holds in place of “constant”",
         hypotheses=(
             "F be symmetric with r values and k ≥ 2; off the diagonal F colours the pairs with r colours, and R_r(k) "
@@ -215,22 +216,25 @@ def _repair(run: Run, statement: Constant) -> Checked:
             ),
         ),
         conclusion="Hence the thresholds as stated, for every r ≥ 2 and k ≥ 2.",
-    ).check()
+    )
+    return only_if_contradicted(proof.check())
 
 
 def _realise(statement: Constant) -> Mapping[str, Any]:
-    """A colouring, or a number, that a false bound contradicts."""
-    if statement.greedy_less:
+    """A colouring, or a number, that contradicts a false bound; nothing for a bound that is only weaker."""
+    if statement.greedy_less > 0:
         said = greedy_bound(2, 2) - statement.greedy_less
         return {"said": f"R_2(2) ≤ {said}", "reading": "one point is no set of two"}
-    if statement.saved:
+    if statement.saved > 0:
         table = cubic_residues()
         return {
-            "said": "R(3, 3, 3) ≤ 3R(2, 3, 3) − 3 + 2 − 1 = 16",
+            "said": f"R(3, 3, 3) ≤ 3R(2, 3, 3) − 3 + 2 − {statement.saved} = {17 - statement.saved}",
             "pairs": rows(table),
             "largest_one_coloured_set": max(len(s) for s in largest_constant(table, diagonal=False)),
             "reading": "no three of the 16 points have pairs of one colour; the diagonal counts for nothing",
         }
+    if statement.threshold_less <= 0:
+        return {}
     table = separate_classes(graph_of(paley(5)), 2)
     return {
         "said": f"for r = 2, k = 3: {2 * 5 + 1 - statement.threshold_less} points are enough",

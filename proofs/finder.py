@@ -6,7 +6,9 @@ look at its pairs with the rest, and keep, for one target, those whose pair is n
 final size is the largest. Repeat. The points taken for one target have no pair of it and no such diagonal value: they
 miss it.
 
-Only as many points are looked at as the guarantee needs, however many there are.
+Told to stop at ``k``, it does not go on for nothing: any point completes a set of ``k − 1``, and one pair decides
+between two sets of ``k − 2``, as it is of one target at most. Only as many points are looked at as the guarantee
+needs, however many there are.
 """
 
 from __future__ import annotations
@@ -115,7 +117,10 @@ def _keep(
 
 
 def _halve(calls: _Counted, pool: list[int], targets: Sequence[int], wanted: int | None) -> list[list[int]]:
-    """For each target points without a pair of it, by taking points from the pool until it is empty."""
+    """For each target points without a pair of it, by taking points from the pool until it is empty.
+
+    If ``wanted`` is given, the pool is enough for so many, and they are all that is looked for.
+    """
     index = {target: i for i, target in enumerate(targets)}
     everyone = range(len(targets))
     kept: list[list[int]] = [[] for _ in everyone]
@@ -124,6 +129,11 @@ def _halve(calls: _Counted, pool: list[int], targets: Sequence[int], wanted: int
         longest = max(everyone, key=lambda i: len(kept[i]))
         if not rest or (wanted is not None and len(kept[longest]) >= wanted - 1):
             kept[longest].append(point)  # any point left completes any set: it fits those taken before
+            break
+        nearly = [i for i in everyone if wanted is not None and len(kept[i]) == wanted - 2]
+        if len(nearly) > 1:  # two points complete any of these sets but one, at most: that of their pair's value
+            merged = index.get(calls(point, rest[0]), 0)
+            kept[next(i for i in nearly if i != merged)] += [point, rest[0]]
             break
         sides: list[list[int]] = [[] for _ in everyone]
         for other in rest:

@@ -41,8 +41,8 @@ LITERATURE: Mapping[int, Known] = {
     6: Known(lower=102, lower_source="Paley 101 (Kalbfleisch 1965)", upper=160, upper_source=SURVEY),
     7: Known(lower=205, lower_source="Paley 101 doubled (Shearer 1986)", upper=492, upper_source=SURVEY),
     8: Known(lower=282, lower_source="Paley 281", upper=1518, upper_source=SURVEY),
-    9: Known(lower=565, lower_source="Paley 281 doubled (Shearer 1986)"),
-    10: Known(lower=798, lower_source="Paley 797 (Shearer 1986)"),
+    9: Known(lower=565, lower_source="Paley 281 doubled (Shearer 1986)", upper=4956, upper_source=SURVEY),
+    10: Known(lower=798, lower_source="Paley 797 (Shearer 1986)", upper=16064, upper_source=SURVEY),
 }
 COLUMNS = ("k", "R(k,k)", "N(k)", "N(k), shown here", "lower bound from", "upper bound from")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ import sympy
 
 from proofs.colourings import largest_sets, paley, random_colouring, rows, three_classes
 from proofs.finder import find_missing_set
+from proofs.judgement import Judgement, only_if_contradicted
 from proofs.proof import Proof
 from proofs.ramsey import binomial_bound, guaranteed_size, half_logarithm, parity_bound
-from proofs.steps import Computation, Given, Identity, Inequality, Setting
+from proofs.steps import Computation, Decision, Given, Identity, Inequality, Setting
 from proofs.symbolic import Expression
 from sensverify.claims import Finding, Run, Status
 from sensverify.exhibits import Table
@@ -33,21 +35,44 @@ RED, BLUE = sympy.symbols("r s", integer=True, nonnegative=True)
 I, J = sympy.symbols("i j", integer=True, positive=True)
 M, POWER, BINOMIAL = sympy.symbols("m W V", positive=True)
 PARITY_TABLE = (2, 6, 18, 62, 222, 814, 3026)
+MOST_POINTS = 20_000  # up to which the promised sizes are compared one by one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logarithm:
+    """The size ``1 + ⌊share · log₂ m⌋``, in integers."""
+
+    share: Fraction = Fraction(1, 2)
+
+    def __post_init__(self) -> None:
+        if self.share <= 0:
+            raise ValueError(f"expected a positive share of the logarithm, got {self.share}")
+
+    def __call__(self, m: int) -> int:
+        """The size promised from ``m`` points of one class."""
+        power: int = m**self.share.numerator
+        return 1 + (power.bit_length() - 1) // self.share.denominator
+
+    @property
+    def base(self) -> Expression:
+        """``k − 1 = ⌊share · log₂ m⌋`` is the largest with ``base^(k−1) ≤ m``."""
+        return sympy.Integer(2) ** sympy.Rational(self.share.denominator, self.share.numerator)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guarantee:
     """RA-2 by default. ``saved``: points saved in every step, even or not; ``growth``: of the binomial per step;
-    ``size``: the size promised from ``m``."""
+    ``size``: the size promised from ``m``; any function can be refuted, but only a :class:`Logarithm` proved."""
 
     saved: int = 0
     growth: Expression = 4
-    size: Callable[[int], int] = lambda m: 1 + half_logarithm(m)
+    size: Callable[[int], int] = Logarithm()
 
 
 def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
     """RA-2."""
     vertices = P + Q - statement.saved
+    words, base = _in_words(statement.size)
     ratio = sympy.simplify(sympy.binomial(2 * K, K) / sympy.binomial(2 * K - 2, K - 1)).rewrite(sympy.gamma)
     ratio = sympy.gammasimp(ratio)
     pascal = sympy.gammasimp(
@@ -57,8 +82,8 @@ def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
     givens = (
         Given(text="a vertex has r < p neighbours, p = R(a−1, b)", quantity=P - 1 - RED),
         Given(text="it has s < q others, q = R(a, b−1)", quantity=Q - 1 - BLUE),
-        Given(text="V = C(2k−2, k−1) ≤ W = 4^(k−1), as shown on the way", quantity=POWER - BINOMIAL),
-        Given(text="k − 1 = ⌊½ log₂ m⌋, that is 4^(k−1) ≤ m", quantity=M - POWER),
+        Given(text=f"V = C(2k−2, k−1) ≤ W = {base}^(k−1), as shown on the way", quantity=POWER - BINOMIAL),
+        Given(text=f"the size promised is k = {words}: it means W ≤ m", quantity=M - POWER),
     )
     setting = Setting(givens=givens, realise=lambda numbers: _realise(statement), seed=run.seed)
     proof = Proof(
@@ -88,8 +113,8 @@ def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
                 shown=r"\frac{C(a+b-3, a-2) + C(a+b-3, a-1)}{C(a+b-2, a-1)} = 1",
             ),
             Inequality(
-                text="From k to k + 1 the central binomial grows by less than a factor 4, from C(0, 0) = 1, so that "
-                "C(2k−2, k−1) ≤ 4^(k−1):",
+                text=f"From k to k + 1 the central binomial grows by less than a factor {statement.growth}, from "
+                f"C(0, 0) = 1, so that C(2k−2, k−1) ≤ ({statement.growth})^(k−1):",
                 larger=statement.growth,
                 smaller=ratio,
                 because=[[2 / K]],
@@ -103,10 +128,14 @@ def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
                 shown=r"m - V = (m - W) + (W - V) \geq 0",
             ),
             Computation(
-                text="The sizes promised are in order, and never above what exact search finds on colourings of "
-                "Paley's graphs.",
-                run=lambda: _order(statement),
-                how="n up to 20,000 in integers; graphs of 5, 13, 17, 29 and 37 vertices",
+                text="The sizes promised are never above what exact search finds on colourings of Paley's graphs.",
+                run=lambda: _not_above(statement),
+                how="graphs of 5, 13, 17, 29, 37 and 101 vertices",
+            ),
+            Judgement(
+                text=f"The size promised, {words}, follows: its k satisfies W ≤ m with W as above. It is never above "
+                "the largest k with C(2k−2, k−1) ≤ m, nor below ⌊½ log₂(n/3)⌋.",
+                judge=lambda: _follows(statement),
             ),
             Computation(
                 text="With the parity step m = 2, 6, 18, 62, 222, 814, 3026 are enough for k = 2, …, 8.",
@@ -119,8 +148,9 @@ def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
                 how="random and adversarial colourings, each result verified",
             ),
         ),
-        conclusion="Hence |S| ≥ 1 + ⌊½ log₂⌈n/3⌉⌋ ≥ ⌊½ log₂(n/3)⌋.",
+        conclusion=f"Hence |S| ≥ {words}, for m = ⌈n/3⌉; that is at least ⌊½ log₂(n/3)⌋.",
     ).check()
+    proof = only_if_contradicted(proof)
     if proof.status is not Status.PROVED:
         return proof.finding()
     runs = run.shared("proofs: finder", lambda: finder_table(run))
@@ -143,25 +173,52 @@ def check_guarantee(run: Run, statement: Guarantee = Guarantee()) -> Finding:
 
 def _realise(statement: Guarantee) -> Mapping[str, Any]:
     """What a false guarantee would say, and a graph or a number that says otherwise."""
-    if statement.saved:
+    if statement.saved > 0:
         return {
-            "said": "R(3, 3) ≤ R(2, 3) + R(3, 2) − 1 = 5",
+            "said": f"R(3, 3) ≤ R(2, 3) + R(3, 2) − {statement.saved} = {6 - statement.saved}",
             "graph": {"vertices": 5, "edges": [[i, (i + 1) % 5] for i in range(5)]},
             "reading": "the 5-cycle has neither three vertices joined in pairs nor three without an edge",
         }
-    growth = statement.growth
-    k = next((k for k in range(1, 3000) if math.comb(2 * k - 2, k - 1) > growth ** (k - 1)), None)
-    return {"said": f"C(2k−2, k−1) ≤ ({growth})^(k−1)", "first_k_that_breaks_it": k}
+    growth = sympy.Rational(statement.growth)
+    binomial = power = Fraction(1)
+    for k in range(1, 3000):
+        if binomial > power:
+            return {"said": f"C(2k−2, k−1) ≤ ({growth})^(k−1)", "first_k_that_breaks_it": k}
+        binomial *= Fraction(2 * (2 * k - 1), k)
+        power *= Fraction(int(growth.p), int(growth.q))
+    return {}  # so far it holds, and may be true
 
 
-def _order(statement: Guarantee) -> Mapping[str, Any] | None:
-    for n in range(1, 20_001):
+def _in_words(size: Callable[[int], int]) -> tuple[str, str]:
+    """The size as text, and the number of which it is a logarithm."""
+    if not isinstance(size, Logarithm):
+        return "a given function of m", "b"
+    share = "½ " if size.share == Fraction(1, 2) else "" if size.share == 1 else f"{size.share}·"
+    return f"1 + ⌊{share}log₂ m⌋", str(size.base) if size.base.is_Integer else f"({size.base})"
+
+
+def _follows(statement: Guarantee) -> Decision:
+    """Whether the chain gives the size that is promised; what it does not give may be true all the same."""
+    for n in range(1, MOST_POINTS + 1):
         m = -(-n // 3)
         # ⌊½ log₂(n/3)⌋ in integers: the largest t with 3·4^t ≤ n, at least 0 where n ≥ 3
         printed = half_logarithm(n // 3) if n >= 3 else 0
-        if not guaranteed_size(m) >= 1 + half_logarithm(m) >= printed:
-            return {"n": n}
-    for q in (5, 13, 17, 29, 37):
+        if not guaranteed_size(m) >= statement.size(m) >= printed:
+            how = f"at m = {m} the size promised is {statement.size(m)}, the one guaranteed {guaranteed_size(m)}"
+            return Decision(holds=None, how=how)
+    if not isinstance(statement.size, Logarithm):
+        return Decision(holds=None, how=f"compared up to n = {MOST_POINTS:,} only, as it is no logarithm")
+    if not bool(statement.size.base >= statement.growth):
+        return Decision(holds=None, how=f"W = {statement.size.base}^(k−1) may be below C(2k−2, k−1)")
+    return Decision(
+        holds=True,
+        how=f"C(2k−2, k−1) grows by less than {statement.growth} ≤ {statement.size.base} per step, and 2^(k−1) ≤ "
+        f"m^({statement.size.share}) is {statement.size.base}^(k−1) ≤ m; besides, n up to {MOST_POINTS:,} in integers",
+    )
+
+
+def _not_above(statement: Guarantee) -> Mapping[str, Any] | None:
+    for q in (5, 13, 17, 29, 37, 101):
         table = three_classes(paley(q))
         largest = max(len(points) for points in largest_sets(table).values())
         if statement.size(q) > largest:
@@ -238,4 +295,4 @@ def twin_growth_one_per_cent_slower(run: Run) -> Finding:
 
 def twin_whole_logarithm(run: Run) -> Finding:
     """False: ``|S| ≥ 1 + ⌊log₂ m⌋``, without the half."""
-    return check_guarantee(run, Guarantee(size=lambda m: m.bit_length()))
+    return check_guarantee(run, Guarantee(size=Logarithm(share=Fraction(1))))

@@ -29,6 +29,7 @@ from sensverify.exhibits import Derivation, ProofLine
 FOLDER = Path(__file__).parent / "coq"
 FILES = ("MissingValue", "Threshold")  # in the order in which they build on each other
 INSTALL = "apt-get install coq"
+MEND = "see that coqc compiles a file by itself, without COQLIB or other settings, or install it again: " + INSTALL
 PREAMBLE = """From Coq Require Import Arith List Factorial.
 From Colourings Require MissingValue Threshold.
 """
@@ -132,7 +133,7 @@ def check_coq(run: Run, statement: Bound = Bound()) -> Finding:
         return Finding(status=Status.SKIPPED, evidence={"reason": reason, "remedy": INSTALL})
     library = run.shared("RA-7 library", lambda: compile_library(program, sources()))
     if library.objection:
-        return Finding(status=Status.INCONCLUSIVE, evidence={"reason": library.objection})
+        return Finding(status=Status.INCONCLUSIVE, evidence={"reason": library.objection, "remedy": MEND})
     witness = counterexample(statement)
     if witness is not None:
         return _refuted(program, library, statement, witness)

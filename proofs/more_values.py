@@ -31,8 +31,10 @@ from proofs.colourings import (
     values_on,
 )
 from proofs.exhaustive import seeing_all, threshold_search
+from proofs.judgement import Judgement, only_if_contradicted
 from proofs.proof import Proof
-from proofs.steps import Computation, Given, Inequality, Setting
+from proofs.steps import Computation, Decision, Given, Inequality, Setting
+from proofs.symbolic import Expression
 from sensverify.claims import Finding, Run, Status
 from sensverify.exhibits import Table
 
@@ -43,6 +45,7 @@ J = sympy.Symbol("j", integer=True, nonnegative=True)
 # By number of values: N_r(3), and C_t(3) by number of colours; both recomputed below.
 THREE = {3: 16, 4: 9, 5: 6, 6: 4, 7: 3}
 COLOURS_THREE = {2: 6, 3: 5, 4: 3}
+MOST_VALUES = 40  # up to which the rule for the smallest sets is tried
 FOUR = {7: 8, 8: 5, 9: 5, 10: 5, 11: 4}
 # Seven values on seven points, found by the same search in a quarter of a minute: all four points see every value.
 _ROWS = ("0214365", "2105634", "1026543", "4563012", "3650421", "6341250", "5432106")
@@ -55,12 +58,26 @@ def upper_bound(r: int, colours: Mapping[int, int]) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FewEntries:
+    """Any ``k`` points miss a value if ``k = 1`` or ``entries``, an expression in :data:`K`, is below ``r``."""
+
+    entries: Expression = K * (K + 1) / 2
+
+    def __call__(self, r: int, k: int) -> bool:
+        """Whether they do, by this rule."""
+        return k == 1 or bool(self.entries.subs(K, k) < r)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MoreValues:
     """RA-8 by default. ``less``: points taken off the upper bound; ``trivial``: up to which ``k`` any ``k`` points do;
-    ``exact_at``: the ``r`` at which the bound is said to be exact; ``three``: what is said of ``N_r(3)``."""
+    ``exact_at``: the ``r`` at which the bound is said to be exact; ``three``: what is said of ``N_r(3)``.
+
+    Any rule ``trivial`` can be refuted, but only one that is :class:`FewEntries` can be proved for every ``r``.
+    """
 
     less: int = 0
-    trivial: Callable[[int, int], bool] = lambda r, k: k == 1 or k * (k + 1) // 2 < r
+    trivial: Callable[[int, int], bool] = FewEntries()
     exact_at: tuple[int, ...] = (3,)
     three: Mapping[int, int] = dataclasses.field(default_factory=lambda: THREE)
 
@@ -100,21 +117,20 @@ def check_more_values(run: Run, statement: MoreValues = MoreValues()) -> Finding
                 run=_merging,
                 how="both cases, for all r ≤ 8 and t; only whether a value is kept, is c, or neither enters",
             ),
-            Computation(
-                text="At r = 3 the bound is 3(R(k, k) − 1) + 1, the N(k) of RA-1; at k = 1 it is 1.",
-                run=lambda: _exact(statement),
-                how="k = 2, 3, 4 by the numbers of RA-1; its proof covers every k ≥ 2",
+            Judgement(
+                text="At r = 3 the bound is 3(R(k, k) − 1) + 1, the N(k) of RA-1; at k = 1 it is 1. It is said to be "
+                f"exact for all k at r = {', '.join(map(str, statement.exact_at)) or 'none'}.",
+                judge=lambda: _exact(run, statement),
             ),
             Computation(
                 text="N_{r+1}(k) ≤ N_r(k): merge two values; a set that misses one after merging missed one before.",
                 run=_monotone,
                 how="both cases, for all r ≤ 8",
             ),
-            Computation(
+            Judgement(
                 text="N_r(k) = k exactly if k = 1 or k(k+1)/2 < r: k points have k(k+1)/2 entries, too few to see r "
                 "values; otherwise they can see all.",
-                run=lambda: _trivial(statement),
-                how="for all r ≤ 12 and k ≤ 6, with a table for each that sees all",
+                judge=lambda: _trivial(statement),
             ),
             Inequality(
                 text="The bound is not exact for r ≥ 7: take the largest k with k(k+1)/2 < r; it is at least 3, say "
@@ -144,15 +160,15 @@ def check_more_values(run: Run, statement: MoreValues = MoreValues()) -> Finding
                 run=_colours_three,
                 how="exhaustive search on that many points, and a colouring of one point fewer",
             ),
-            Computation(
+            Judgement(
                 text="N_3(3) = 16 (RA-1), N_4(3) = 9, N_5(3) = 6, N_6(3) = 4, N_r(3) = 3 for r ≥ 7; the bound gives "
                 "16, 11, 9, 7, 5 for r = 3 to 7, and 3 for N_4(2) = 2: it is not exact for r = 4, 5, 6 either.",
-                run=lambda: _three(run, statement),
-                how="exhaustive search up to the names of points and values, and a table with one point fewer",
+                judge=lambda: _three(run, statement),
             ),
         ),
         conclusion="Hence the bound, exact for all k at r = 3 only, and the two other laws, for every r ≥ 3.",
     ).check()
+    proof = only_if_contradicted(proof)
     if proof.status is not Status.PROVED:
         return proof.finding()
     finding = proof.finding(
@@ -177,6 +193,9 @@ def _colours(r: int) -> dict[int, int]:
 
 
 def _realise(statement: MoreValues) -> Mapping[str, Any]:
+    """Three points without a pair that misses a value; nothing for a bound that is only weaker."""
+    if statement.less <= 0:
+        return {}
     table = three_classes(np.zeros((1, 1), dtype=bool))
     return {
         "said": f"N_3(2) ≤ {upper_bound(3, {2: 2}) - statement.less}",
@@ -206,20 +225,40 @@ def _monotone() -> Mapping[str, Any] | None:
     return None
 
 
-def _exact(statement: MoreValues) -> Mapping[str, Any] | None:
-    """RA-1's numbers; at any other ``r`` that is said to be exact, the pair of points decides."""
+def _found(counterexample: Mapping[str, Any]) -> Decision:
+    return Decision(holds=False, how="numbers say otherwise", counterexample=counterexample)
+
+
+def _exact(run: Run, statement: MoreValues) -> Decision:
+    """RA-1's numbers; at any other ``r`` that is said to be exact, a small ``k`` decides."""
     for k, ramsey in ((1, 1), (2, 2), (3, 6), (4, 18)):
         if upper_bound(3, {2: ramsey}) != 3 * ramsey - 2:
-            return {"k": k}
+            return _found({"r": 3, "k": k})
     graph = paley(17)
     if clique_number(graph) != 3 or clique_number(complement(graph)) != 3:
-        return {"graph": 17}
+        return _found({"graph": 17})
     for r in statement.exact_at:
-        if r > 3:
-            bound, exact = upper_bound(r, dict.fromkeys(range(2, r), 2)), _threshold(r, 2)
+        if r > 3 and (counterexample := not_exact(run, r)) is not None:
+            return _found(counterexample)
+    if tuple(statement.exact_at) != (3,):
+        return Decision(holds=None, how="proved for r = 3 alone")
+    return Decision(holds=True, how="k = 1, 2, 3, 4 by the numbers of RA-1; its proof covers every k ≥ 2")
+
+
+def not_exact(run: Run, r: int) -> Mapping[str, Any] | None:
+    """A ``k`` at which the bound for ``r > 3`` values is larger than ``N_r(k)``, both of them computed."""
+    if r <= 6:
+        for k, bound in ((2, upper_bound(r, dict.fromkeys(range(2, r), 2))), (3, upper_bound(r, _colours(r)))):
+            exact = _threshold(r, 2) if k == 2 else _decided(run, r)
             if bound != exact:
-                return {"r": r, "k": 2, "bound": bound, "N_r(2)": exact, "entries_of_two_points": 3}
-    return None
+                return {"r": r, "k": k, "bound": bound, f"N_{r}({k})": exact, "entries_of_k_points": k * (k + 1) // 2}
+        return None
+    k = max(k for k in range(1, r) if k * (k + 1) // 2 < r)
+    # C_t(k) is k only if k points have fewer pairs than colours, and k + 1 at least otherwise.
+    bound = upper_bound(r, {t: k if k * (k - 1) // 2 < t else k + 1 for t in range(2, r)})
+    if bound <= k:
+        return None
+    return {"r": r, "k": k, "bound_at_least": bound, f"N_{r}({k})": k, "entries_of_k_points": k * (k + 1) // 2}
 
 
 def _threshold(r: int, k: int) -> int:
@@ -227,13 +266,19 @@ def _threshold(r: int, k: int) -> int:
     return next(n for n in itertools.count(k) if threshold_search(n, r, k).table is None)
 
 
-def _trivial(statement: MoreValues) -> Mapping[str, Any] | None:
-    for r, k in itertools.product(range(3, 13), range(1, 7)):
+def _trivial(statement: MoreValues) -> Decision:
+    for r, k in itertools.product(range(3, MOST_VALUES + 1), range(1, 10)):
         table = _greedy_table(r, k)
-        sees_all = len(values_on(table, range(k))) == r
+        sees_all = len(np.unique(table)) == r
         if statement.trivial(r, k) == sees_all:
-            return {"r": r, "k": k, "F": rows(table) if r <= 10 else table.tolist(), "sees_all": sees_all}
-    return None
+            shown = rows(table) if r <= 10 else table.tolist()
+            return _found({"r": r, "k": k, "F": shown, "sees_all": sees_all})
+    how = f"for all r ≤ {MOST_VALUES} and k ≤ 9, with a table for each that sees all"
+    rule = statement.trivial
+    entries = sympy.summation(J, (J, 1, K))  # point j has an entry with itself and one with each of the points before
+    if not isinstance(rule, FewEntries) or sympy.expand(rule.entries - entries) != 0:
+        return Decision(holds=None, how=f"{how}; nothing is known of other r")
+    return Decision(holds=True, how=f"1 + 2 + … + k = k(k+1)/2 entries; besides, {how}")
 
 
 def _greedy_table(r: int, k: int) -> Colouring:
@@ -252,26 +297,39 @@ def _colours_three() -> Mapping[str, Any] | None:
     return None
 
 
-def _three(run: Run, statement: MoreValues) -> Mapping[str, Any] | None:
+def _decided(run: Run, r: int) -> int | None:
+    """``N_r(3)`` by the two searches that decide it, RA-1's number at ``r = 3``; None if they do not."""
+    number = THREE.get(min(r, 7))
+    if number is None or r == 3:
+        table = three_classes(paley(5))
+        return number if not any(len(largest_set_missing(table, value)) >= 3 for value in range(3)) else None
+    above = _search(run, number, r).table
+    below = number == 3 or _search(run, number - 1, r).table is not None
+    return number if above is None and below else None
+
+
+def _three(run: Run, statement: MoreValues) -> Decision:
     for r, said in statement.three.items():
-        if r == 3:
-            continue  # the upper side is RA-1's
-        for points, forced in ((said, True), (said - 1, False)):
-            table = _search(run, points, r).table
-            if (table is None) != forced and points >= 3:
-                found = {} if table is None else {"F": rows(table)}
-                return {
-                    "said": f"N_{r}(3) = {said}",
-                    "points": points,
-                    "every_triple_sees_all": table is not None,
-                    **found,
-                }
+        decided = _decided(run, r) if r >= 3 else None
+        if decided is None:
+            return Decision(holds=None, how=f"N_{r}(3) was not decided")
+        if said == decided:
+            continue
+        wrong: dict[str, Any] = {"said": f"N_{r}(3) = {said}", "N_r(3)": decided}
+        if said < decided:
+            table = three_classes(paley(5)) if r == 3 else _search(run, decided - 1, r).table
+            return _found({**wrong, "points": decided - 1, "every_triple_sees_all": True, "F": rows(table)})
+        how = "RA-1, with R(3, 3) = 6" if r == 3 else f"{_search(run, decided, r).branches} branches searched"
+        return _found({**wrong, "points": decided, "some_triple_misses_a_value_in_every_table": how})
+    if missing := sorted(set(THREE) - set(statement.three)):
+        return Decision(holds=None, how=f"nothing is said of N_{missing[0]}(3)")
     if (upper_bound(4, {2: 2, 3: 2}), _threshold(4, 2)) != (3, 2):
-        return {"N_4(2)": _threshold(4, 2)}
+        return _found({"N_4(2)": _threshold(4, 2)})
     bounds = {r: upper_bound(r, _colours(r)) for r in THREE}
     if bounds != {3: 16, 4: 11, 5: 9, 6: 7, 7: 5}:
-        return {"bounds": {str(r): bound for r, bound in bounds.items()}}
-    return None
+        return _found({"bounds": {str(r): bound for r, bound in bounds.items()}})
+    how = "exhaustive search up to the names of points and values, and a table with one point fewer"
+    return Decision(holds=True, how=how)
 
 
 def _search(run: Run, points: int, r: int) -> Any:

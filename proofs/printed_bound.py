@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,8 +75,8 @@ def refute_bound(run: Run, *, graph: Graph, k: int, also_doubled: bool = False) 
     if objections:
         return Finding(status=Status.INCONCLUSIVE, evidence={"objections": objections})
     publish(run, "RA-3", witness)
-    intervals = {j: (LITERATURE[j].lower, LITERATURE[j].upper or parity_bound(j, j)) for j in range(2, 6)}
-    intervals[k] = (size + 1, parity_bound(k, k))
+    rows_by_k = {j: _quoted(j) for j in range(2, 6)}
+    rows_by_k[k] = _shown(k, size + 1)
     evidence: dict[str, Any] = {
         "refuted_at": {"k": k, "points_needed": 2 ** (k + 2), "points": len(table), "largest_set": max(sizes.values())},
         "searched": "exactly, by branch and bound, and once more by the stand-alone re-check, which searches otherwise",
@@ -86,12 +87,13 @@ def refute_bound(run: Run, *, graph: Graph, k: int, also_doubled: bool = False) 
         evidence["searched_at_k_plus_1"] = run.shared(f"proofs: doubled {k + 1}", lambda: _doubled(run, graph, k + 1))
         if evidence["searched_at_k_plus_1"]["stands"]:
             shown[k + 1] = 2 * (size + 1) + 1
-            intervals[k + 1] = (shown[k + 1], parity_bound(k + 1, k + 1))
-    by_k = _by_k(intervals)
+            rows_by_k[k + 1] = _shown(k + 1, shown[k + 1])
+    by_k = _by_k(rows_by_k)
     evidence["by_k"] = [dict(zip(_COLUMNS, row, strict=True)) for row in by_k]
     exhibit = Table(
         title="Where the printed bound holds",
-        caption="$2^{k+2}$ points force a set of $k$ that misses a value exactly if $R(k,k) \\leq (2^{k+2}+2)/3$.",
+        caption="$2^{k+2}$ points force a set of $k$ that misses a value exactly if $R(k,k) \\leq (2^{k+2}+2)/3$. What "
+        "refutes the bound is shown here; what is quoted is not checked.",
         columns=_COLUMNS,
         rows=by_k,
     )
@@ -158,20 +160,44 @@ def _subset(class_size: int, points: int) -> Sequence[int]:
     return [b * class_size + i for b, share in enumerate(shares) for i in range(share)]
 
 
-_COLUMNS = ("k", "R(k,k)", "enough if R(k,k) is at most", "printed bound")
+_COLUMNS = ("k", "R(k,k)", "enough if R(k,k) is at most", "printed bound", "R(k,k): at least, at most, by")
 
 
-def _by_k(intervals: Mapping[int, tuple[int, int]]) -> list[tuple[Any, ...]]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """``low ≤ R(k, k) ≤ high``, and who says so."""
+
+    low: int
+    high: int
+    source: str
+
+
+def _quoted(k: int) -> Interval:
+    """What the literature says; the recursion where it says nothing."""
+    known = LITERATURE[k]
+    high, source = (known.upper, known.upper_source) if known.upper else (parity_bound(k, k), "the recursion of RA-2")
+    return Interval(low=known.lower, high=high, source=f"{known.lower_source}; {source}")
+
+
+def _shown(k: int, low: int) -> Interval:
+    """A lower bound that was searched here, beside the same upper bound as in the table of what is known."""
+    known = LITERATURE.get(k)
+    if known is None or known.upper is None:
+        return Interval(low=low, high=parity_bound(k, k), source="shown here; the recursion of RA-2")
+    return Interval(low=low, high=known.upper, source=f"shown here; {known.upper_source}")
+
+
+def _by_k(intervals: Mapping[int, Interval]) -> list[tuple[Any, ...]]:
     """What is known of ``R(k, k)`` decides the printed bound, or does not."""
     result = []
-    for k, (low, high) in sorted(intervals.items()):
+    for k, interval in sorted(intervals.items()):
         verdict = Status.INCONCLUSIVE.value
-        if bound_is_enough(k, high):
+        if bound_is_enough(k, interval.high):
             verdict = "holds"
-        elif not bound_is_enough(k, low):
+        elif not bound_is_enough(k, interval.low):
             verdict = Status.REFUTED.value
-        number = str(low) if low == high else f"{low} to {high}"
-        result.append((k, number, (2 ** (k + 2) + 2) // 3, verdict))
+        number = str(interval.low) if interval.low == interval.high else f"{interval.low} to {interval.high}"
+        result.append((k, number, (2 ** (k + 2) + 2) // 3, verdict, interval.source))
     return result
 
 

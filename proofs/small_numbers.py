@@ -18,7 +18,7 @@ from typing import Any
 from proofs.certificates.encoding import Lemma, SharedNeighbours, SortedNeighbours, dimacs, with_lemmas
 from proofs.certificates.folder import REMEDY, Knowledge, certificates, refute, with_derived
 from proofs.certificates.problems import PROBLEMS, Problem, class_too_small, derived_from, not_implied
-from proofs.certificates.questions import objection_to_model
+from proofs.certificates.questions import Ramsey, objection_to_model
 from proofs.proof import Proof
 from proofs.steps import Computation, Decision, Setting, Step
 from sensverify.claims import Finding, Run, Status
@@ -61,6 +61,9 @@ def check_small_numbers(run: Run, statement: SmallNumbers = SmallNumbers()) -> F
     steps: list[Step] = []
     for name, value in statement.numbers.items():
         steps += _steps(name, value, statement.lemmas.get(name, PROBLEMS[name].lemmas), knowledge)
+        source = derived_from(PROBLEMS[name].question)
+        if source is not None and (source.name not in statement.numbers or source.name in statement.lemmas):
+            steps += _lemmas(PROBLEMS[source.name], PROBLEMS[source.name].lemmas)  # its refutation is used
     said = ", ".join(f"{name} = {value}" for name, value in statement.numbers.items())
     proof = Proof(
         title="Small numbers by certificate",
@@ -77,8 +80,8 @@ def check_small_numbers(run: Run, statement: SmallNumbers = SmallNumbers()) -> F
     finding = proof.finding(_evidence(statement, knowledge))
     if statement.built_in or finding.status is Status.REFUTED:
         return finding
-    if knowledge.objections and finding.status is Status.PROVED:  # cannot be, and must not pass if it were
-        raise AssertionError(f"proved in spite of {knowledge.objections}")
+    if knowledge.objections and finding.status is Status.PROVED:  # a damaged folder decides nothing
+        finding = dataclasses.replace(finding, status=Status.INCONCLUSIVE)
     return dataclasses.replace(finding, exhibits=(*finding.exhibits, _table(statement, knowledge)))
 
 
@@ -96,13 +99,7 @@ def _steps(name: str, value: int, lemmas: Sequence[Lemma], knowledge: Knowledge)
     if above.holds is False:  # a colouring needs no lemma
         yield Certified(text=f"{name} ≤ {value}: no colouring of {value} points is without a bad set.", decision=above)
         return
-    for position, lemma in enumerate(lemmas):
-        yield Computation(
-            text=lemma.text(question, problem.value),
-            run=lambda position=position: lemma_objection(problem, lemmas, position),  # type: ignore[misc]
-            how=("" if isinstance(lemma, SortedNeighbours) else "the count in integers; ")
-            + "the image of each clause under generators of the group is a clause",
-        )
+    yield from _lemmas(problem, lemmas)
     source = derived_from(question)
     if source is not None:
         k, enough = source.sizes[0], knowledge.refuted.get(source.name, PROBLEMS[source.name].value)
@@ -120,6 +117,17 @@ def _steps(name: str, value: int, lemmas: Sequence[Lemma], knowledge: Knowledge)
     yield Certified(text=f"{name} ≤ {value}: no colouring of {value} points is without a bad set.", decision=above)
 
 
+def _lemmas(problem: Problem, lemmas: Sequence[Lemma]) -> Iterator[Step]:
+    """What may be assumed without loss of generality, in the order in which it is."""
+    for position, lemma in enumerate(lemmas):
+        yield Computation(
+            text=lemma.text(problem.question, problem.value),
+            run=lambda position=position: lemma_objection(problem, lemmas, position),  # type: ignore[misc]
+            how=("" if isinstance(lemma, SortedNeighbours) else "the count in integers; ")
+            + "the image of each clause under generators of the group is a clause",
+        )
+
+
 def lemma_objection(problem: Problem, lemmas: Sequence[Lemma], position: int) -> Mapping[str, Any] | None:
     """What is wrong with one of the lemmas, given those before it, where the refutation uses it; None if nothing."""
     before = with_lemmas(problem.question, problem.value, lemmas[:position])
@@ -131,19 +139,33 @@ def _below(name: str, value: int, knowledge: Knowledge) -> Decision:
     rows, refuted = knowledge.models.get(name, ()), knowledge.refuted.get(name)
     if len(rows) >= value - 1:
         return Decision(holds=True, how=f"a colouring of {len(rows)} points, each set of points looked at")
-    problem = PROBLEMS[name]
+    source = derived_from(PROBLEMS[name].question)
+    problem = PROBLEMS[source.name if source is not None else name]  # whose formula was refuted
     objections = (lemma_objection(problem, problem.lemmas, i) for i in range(len(problem.lemmas)))
     if refuted is not None and refuted <= value - 1 and not any(objections):
         witness = {
             "number": name,
             "said": value,
             "no_colouring_of_points": refuted,
+            **_derivation(source, refuted),
             "formula": dimacs(problem.question, problem.value, problem.lemmas).splitlines(),
             "reading": "the formula, in DIMACS format, says that there is a colouring of so many points without a bad "
             "set, without loss of generality as its comments say; it has no model",
         }
         return Decision(holds=False, how="a checked refutation says otherwise", counterexample=witness)
     return Decision(holds=None, how="no colouring that could be checked")
+
+
+def _derivation(source: Ramsey | None, refuted: int) -> dict[str, Any]:
+    """How the refutation of another number decides this one."""
+    if source is None:
+        return {}
+    points = PROBLEMS[source.name].value
+    return {
+        "formula_of": f"{source.name} at {points} points",
+        "derivation": f"of {refuted} points {points} share a diagonal value b, as 3·{points - 1} < {refuted}; by their "
+        'pairs, "is p" or "is not p" for a p ≠ b, they would be a colouring such as the formula says there is (RA-1)',
+    }
 
 
 def _above(name: str, value: int, lemmas: Sequence[Lemma], knowledge: Knowledge) -> Decision:
@@ -197,11 +219,11 @@ def _evidence(statement: SmallNumbers, knowledge: Knowledge) -> dict[str, Any]:
         "solver": dict(knowledge.solver),
         "numbers": {
             name: {
+                **{key: knowledge.details[name][key] for key in _DETAILS if key in knowledge.details.get(name, {})},
                 "value": value,
                 "colouring_of_points": len(knowledge.models[name]) if name in knowledge.models else None,
                 "refuted_at_points": knowledge.refuted.get(name),
-                **knowledge.details.get(name, {}),
-                "lemmas": [lemma.text(PROBLEMS[name].question, value) for lemma in PROBLEMS[name].lemmas],
+                **_refutation(name),
             }
             for name, value in statement.numbers.items()
         },
@@ -210,6 +232,22 @@ def _evidence(statement: SmallNumbers, knowledge: Knowledge) -> dict[str, Any]:
     if knowledge.objections:
         evidence |= {"objections": [dict(o) for o in knowledge.objections], "remedy": REMEDY}
     return evidence
+
+
+# What is told of a certificate beside what was checked; nothing else that a file says reaches the evidence.
+_DETAILS = (
+    "model_from", "seconds_model", "seconds_refutation", "solver_proof_bytes", "variables", "clauses", "proof_lemmas",
+    "proof_bytes", "seconds_checking",
+)  # fmt: skip
+
+
+def _refutation(name: str) -> dict[str, Any]:
+    """The formula that was refuted, where it is of another number, and the lemmas in it."""
+    source = derived_from(PROBLEMS[name].question)
+    problem = PROBLEMS[source.name if source is not None else name]
+    lemmas = [lemma.text(problem.question, problem.value) for lemma in problem.lemmas]
+    files = problem.refutation_files or ("", "")
+    return {**({"follows_from": problem.name} if source is not None else {}), "formula": files[0], "lemmas": lemmas}
 
 
 _COLUMNS = (

@@ -6,7 +6,7 @@ copied and run alone::
     python drup.py FORMULA.cnf PROOF.drup
 
 Exit code 0 if the proof stands, 1 with the reason if it does not, 2 with one line if a file cannot be read as what it
-should be.
+should be, or if the outcome cannot be written.
 
 The formula is DIMACS CNF, read strictly: comments, one line ``p cnf VARIABLES CLAUSES``, exactly so many clauses, each
 closed by 0, every literal in range. The proof is DRUP as text: a clause closed by 0 is added, ``d`` before it deletes.
@@ -29,16 +29,21 @@ format: Heule, Hunt and Wetzler, Trimming while checking clausal proofs, 2013.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 Clause = tuple[int, ...]
 MOST_VARIABLES = 10_000_000
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,9}")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,9}")
+_NO_TEXT = re.compile(rb"[^\t\r -~]")
 
 
 class Malformed(ValueError):
@@ -109,23 +114,24 @@ def parse_formula(data: bytes) -> Formula:
 
 def parse_proof(data: bytes, variables: int) -> list[Line]:
     """Read a DRUP proof over so many variables as text; raises :class:`Malformed`."""
-    if data[:1] == b"a" or any(byte < 9 for byte in data[:4096]):
+    comment = data[:1] == b"c" and data[1:2] in (b"", b" ", b"\t", b"\r", b"\n")
+    if data[:1] == b"a" or (not comment and any(byte < 9 for byte in data[:4096])):
         raise Malformed("the proof is in the binary format, which is not read: write it as text")
     words = [word for line in _lines(data, "proof") for word in line.split()]
     return list(_clauses(words, variables, "proof"))
 
 
 def _lines(data: bytes, what: str) -> Iterator[str]:
-    """The lines that are neither blank nor comments."""
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise Malformed(f"the {what} is no text: byte {data[error.start]} at position {error.start}") from error
-    if control := re.search(r"[^\t\n\r -~]", text):
-        raise Malformed(f"the {what} is no text: byte {ord(control[0])} at position {control.start()}")
-    for line in text.split("\n"):
-        if line.strip() and not (line[0] == "c" and line[1:2] in ("", " ", "\t", "\r")):
-            yield line
+    """The lines that are neither blank nor comments; a comment may be in any encoding."""
+    start = 0
+    for line in data.split(b"\n"):
+        if not (line[:1] == b"c" and line[1:2] in (b"", b" ", b"\t", b"\r")):
+            if control := _NO_TEXT.search(line):
+                position = start + control.start()
+                raise Malformed(f"the {what} is no text: byte {data[position]} at position {position}")
+            if line.strip():
+                yield line.decode("ascii")
+        start += len(line) + 1
 
 
 def _clauses(words: Sequence[str], variables: int, what: str) -> Iterator[Line]:
@@ -187,7 +193,8 @@ class _Checker:
     """The clauses present, two watched literals in each, and what they imply without assumptions.
 
     Inside, the literal of variable ``v`` is ``2v``, its negation ``2v + 1``. A clause is a list, its first two
-    literals are watched, and its place in ``clauses`` is its name; a deleted one is an empty list.
+    literals are watched, and its place in ``clauses`` is its name; a deleted one is an empty list, which those who
+    still watch it drop when they come upon it.
     """
 
     def __init__(self, formula: Formula) -> None:
@@ -207,7 +214,7 @@ class _Checker:
         literals = _inner(clause)
         place = len(self.clauses)
         self.copies.setdefault(tuple(literals), []).append(place)
-        if any(literal ^ 1 in literals for literal in literals if not literal & 1):
+        if _always_holds(literals):
             self.clauses.append([])  # it always holds
             return place
         # Literals that are false for good go last, where no one watches them.
@@ -232,20 +239,16 @@ class _Checker:
         if not places:
             return False
         kept = {self.reasons[literal >> 1] for literal in literals} | {self.contradiction}
-        for position, place in enumerate(places):
-            if place not in kept:
-                for literal in self.clauses[place][:2]:
-                    if place in self.watchers[literal]:
-                        self.watchers[literal].remove(place)
-                self.clauses[place] = []
-                del places[position]
+        for position in range(len(places) - 1, -1, -1):  # from the end, where to delete costs nothing
+            if places[position] not in kept:
+                self.clauses[places.pop(position)] = []
                 return True
         return False
 
     def follows(self, clause: Sequence[int]) -> set[int] | None:
         """The clauses from which this one follows by reverse unit propagation, or None if it does not."""
         literals = _inner(clause)
-        if any(literal ^ 1 in literals for literal in literals if not literal & 1):
+        if _always_holds(literals):
             return set()
         if self.contradiction is not None:
             return self._premises(self.clauses[self.contradiction], {self.contradiction})
@@ -293,6 +296,8 @@ class _Checker:
             visited, kept = watchers[fallen], []
             for count, place in enumerate(visited):
                 clause = clauses[place]
+                if not clause:
+                    continue
                 if clause[0] == fallen:
                     clause[0], clause[1] = clause[1], fallen
                 first = clause[0]
@@ -320,23 +325,44 @@ def _inner(clause: Sequence[int]) -> list[int]:
     return sorted({2 * literal if literal > 0 else 1 - 2 * literal for literal in clause})
 
 
+def _always_holds(literals: Sequence[int]) -> bool:
+    """Whether a literal and its negation are among these, which are in order: then they are neighbours."""
+    return any(not a & 1 and b == a + 1 for a, b in itertools.pairwise(literals))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Check one proof; the exit code counts for a script, the text for a person."""
     if len(arguments) != 2:
-        sys.stderr.write("expected two files: python drup.py FORMULA.cnf PROOF.drup\n")
+        _say(sys.stderr, "expected two files: python drup.py FORMULA.cnf PROOF.drup")
         return 2
     try:
         formula = parse_formula(Path(arguments[0]).read_bytes())
         proof = parse_proof(Path(arguments[1]).read_bytes(), formula.variables)
     except (Malformed, OSError) as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        _say(sys.stderr, " ".join(str(error).split()))
         return 2
     outcome = check(formula, proof)
+    said = f"the proof does not stand: {outcome.reason}"
     if outcome.stands:
-        sys.stdout.write(f"the proof stands: {outcome.lemmas} clauses checked, {outcome.ignored} deletions ignored\n")
-        return 0
-    sys.stdout.write(f"the proof does not stand: {outcome.reason}\n")
-    return 1
+        said = f"the proof stands: {outcome.lemmas} clauses checked, {outcome.ignored} deletions ignored"
+    if not _say(sys.stdout, said):
+        _say(sys.stderr, f"{said}; but this could not be written where it should be")
+        return 2
+    return 0 if outcome.stands else 1
+
+
+def _say(stream: TextIO | None, line: str) -> bool:
+    """Write one line; False if the stream is closed or full, which must not end in a traceback."""
+    if stream is None:  # closed before Python began
+        return False
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # what is left in the buffer goes nowhere when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections import Counter
@@ -27,10 +28,15 @@ from proofs.certificates.encoding import Clause, dimacs, layout_of, with_lemmas
 from proofs.certificates.problems import PROBLEMS, Problem, derived_from
 from proofs.certificates.questions import Question, objection_to_model
 from sensverify.claims import Progress
+from sensverify.errors import InputError
 from sensverify.files import make_directory, write_atomically
 
 INDEX, SCHEMA = "index.json", 1
 REMEDY = "delete the folder to make new ones"
+MOST_BYTES = 64_000_000  # of one file; the largest that is written has well under a million
+MODEL_KIND = "colouring without a bad set"
+# What the index says of a number beyond what is measured here: shown, not believed.
+_FROM_INDEX = ("model_from", "seconds_model", "seconds_refutation", "solver_proof_bytes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +62,14 @@ def certificates(folder: Path, progress: Progress) -> Knowledge:
     """Make the certificates if there is no folder (or an empty one), then check what is there.
 
     Raises :class:`~sensverify.errors.MissingExtraError` if they have to be made and there is no solver, and
-    :class:`~sensverify.errors.InputError` if the folder cannot be written.
+    :class:`~sensverify.errors.InputError` if the folder cannot be written, or is a link, wherever that leads.
     """
+    if folder.is_symlink():
+        raise InputError(
+            expected=f"a folder of certificates, or none yet, at {folder.name} in the run's folder",
+            got="a link",
+            remedy=f"remove the link {folder.name}, or put the folder itself in its place",
+        )
     make_now = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if make_now:
         make(folder, progress)
@@ -107,7 +119,7 @@ def _write(problem: Problem, folder: Path) -> Mapping[str, Any]:
     about["model_from"] = "solver" if problem.by_solver else "three classes on Paley's graph of 17 vertices"
     diagonal = "on the diagonal too" if question.diagonal else "the diagonal has none"
     model = {
-        "kind": "colouring without a bad set",
+        "kind": MODEL_KIND,
         "number": question.name,
         "points": points,
         "F": rows,
@@ -142,9 +154,11 @@ def recheck(folder: Path, progress: Progress) -> Knowledge:
     index: Mapping[str, Any] = {}
     try:
         index = _read_json(folder / INDEX)
-        if index.get("schema") != SCHEMA:
-            raise Unbelievable(f"its schema is {str(index.get('schema'))[:40]}, not {SCHEMA}")
+        schema = index.get("schema")
+        if type(schema) is not int or schema != SCHEMA:  # True and 1.0 equal 1 too
+            raise Unbelievable(f"its schema is {repr(schema)[:40]}, not {SCHEMA}")
     except Unbelievable as error:
+        index = {}  # and then no file is listed
         objections.append({"file": INDEX, "reason": str(error)})
     models: dict[str, Sequence[str]] = {}
     refuted: dict[str, int] = {}
@@ -152,7 +166,8 @@ def recheck(folder: Path, progress: Progress) -> Knowledge:
     for done, problem in enumerate(PROBLEMS.values()):
         progress(f"RA-4: checking {problem.name}", done, len(PROBLEMS))
         numbers = index.get("numbers")
-        about = _plain(numbers.get(problem.name) if isinstance(numbers, Mapping) else None)
+        stated = _plain(numbers.get(problem.name) if isinstance(numbers, Mapping) else None)
+        about = {key: stated[key] for key in _FROM_INDEX if key in stated}
         start = time.perf_counter()
         file = problem.model_file
         try:
@@ -210,6 +225,10 @@ def _bag(clauses: Sequence[Clause]) -> Counter[Clause]:
 def _model(problem: Problem, data: bytes) -> Sequence[str]:
     content = _parse_json(data)
     question: Question = problem.question
+    wanted = {"kind": MODEL_KIND, "number": question.name, "points": problem.value - 1}
+    for key, value in wanted.items():
+        if type(content.get(key)) is not type(value) or content[key] != value:
+            raise Unbelievable(f"its {key} is {str(content.get(key))[:40]}, not {value}")
     reason = objection_to_model(question, problem.value - 1, content.get("F"))
     if reason is not None:
         raise Unbelievable(reason)
@@ -228,10 +247,18 @@ def _read_listed(folder: Path, name: str, index: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> bytes:
+    """The bytes of a regular file; anything else could be endless, or wait for ever."""
     try:
-        return path.read_bytes()
+        # Without blocking: to open a pipe for reading waits for a writer.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Unbelievable(f"{path.name} is no regular file")
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise Unbelievable(f"{path.name} cannot be read: {error.strerror or type(error).__name__}") from error
+    if len(data) > MOST_BYTES:
+        raise Unbelievable(f"{path.name} has more than the {MOST_BYTES:,} bytes that are read")
+    return data
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

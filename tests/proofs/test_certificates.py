@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +37,7 @@ from proofs.certificates.questions import Missing, Question, Ramsey, objection_t
 from proofs.colourings import largest_set_missing
 from proofs.small_numbers import SmallNumbers, check_small_numbers
 from sensverify.claims import Run
-from sensverify.errors import MissingExtraError
+from sensverify.errors import InputError, MissingExtraError
 from sensverify.runner import run_claim
 from sensverify.verdicts import Finding, Status
 
@@ -368,6 +370,12 @@ TAMPERINGS = {
     "a colouring with a bad set": ("R_3_3_at_5.model.json", edit("R_3_3_at_5.model.json", with_a_bad_set)),
     "another colouring": ("R_3_3_3_at_16.model.json", other("R_3_3_3_at_16.model.json", "N_3_at_15.model.json")),
     "a colouring that is no JSON": ("N_4_at_51.model.json", edit("N_4_at_51.model.json", lambda text: text[:-9])),
+    "a colouring of another number": (
+        "R_3_3_at_5.model.json", edit("R_3_3_at_5.model.json", lambda text: text.replace("R(3,3)", "R(9,9)"))),
+    "a colouring that counts its points wrong": (
+        "R_3_3_at_5.model.json", edit("R_3_3_at_5.model.json", lambda text: text.replace(": 5,", ": 5.0,"))),
+    "a colouring that says it is something else": (
+        "R_3_3_at_5.model.json", edit("R_3_3_at_5.model.json", lambda text: text.replace("without", "with"))),
     "a colouring that is a list": ("N_4_at_51.model.json", edit("N_4_at_51.model.json", lambda text: "[1]")),
 }  # fmt: skip
 
@@ -395,7 +403,17 @@ def test_a_tampered_certificate_proves_nothing(
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "{", "[]", "{}", '{"schema": 1, "files": 3, "numbers": [], "solver": null}', "[" * 100_000]
+    "text",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"schema": true}',
+        '{"schema": 1, "files": 3, "numbers": [], "solver": null}',
+        "[" * 100_000,
+    ],
 )
 def test_a_damaged_index_proves_nothing(text: str | None, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "R(3,3)")
@@ -426,6 +444,112 @@ def test_the_whole_claim_is_inconclusive_and_nothing_is_made_again(
     assert verdict.status is Status.INCONCLUSIVE, verdict.finding.evidence
     assert verdict.finding.evidence["objections"]
     assert sorted(copied.rglob("*")) == before
+
+
+@pytest.mark.parametrize("schema", [2, True, 1.0, "1", None])
+def test_an_index_of_another_schema_proves_nothing(schema: object, copied: Path) -> None:
+    """All files are as they were, and fit the index."""
+    path = copied / "certificates" / "index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**index, "schema": schema}), encoding="utf-8")
+    verdict = run_claim(CLAIM, "proofs", Run(seed=0, directory=copied))
+    assert verdict.status is Status.INCONCLUSIVE, verdict.finding.evidence
+    assert verdict.finding.evidence["objections"][0]["file"] == "index.json"
+
+
+def test_an_objection_to_another_number_leaves_it_open_too(copied: Path) -> None:
+    (copied / "certificates" / "N_3_at_16.drup").unlink()
+    finding = check_small_numbers(Run(seed=0, directory=copied), SmallNumbers(numbers={"R(3,3)": 6}))
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.evidence["objections"]
+
+
+def test_what_an_index_says_does_not_replace_what_was_checked(copied: Path) -> None:
+    path = copied / "certificates" / "index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    lies = {"value": 99, "colouring_of_points": 98, "refuted_at_points": 99, "lemmas": "none", "clauses": 1}
+    for about in index["numbers"].values():
+        about.update({**lies, "proof_lemmas": 0, "proof_bytes": 10**11, "seconds_checking": 0.5, "motto": "trust me"})
+    path.write_text(json.dumps(index), encoding="utf-8")
+    finding = check_small_numbers(Run(seed=0, directory=copied))
+    assert finding.status is Status.PROVED
+    for name, about in finding.evidence["numbers"].items():
+        problem = PROBLEMS[name]
+        assert (about["value"], about["colouring_of_points"]) == (problem.value, problem.value - 1)
+        assert about["refuted_at_points"] == problem.value
+        assert isinstance(about["lemmas"], list)
+        assert "motto" not in about
+        if problem.refutation_files is None:
+            assert "clauses" not in about
+        else:
+            assert about["clauses"] > 10
+            assert about["proof_bytes"] == (copied / "certificates" / problem.refutation_files[1]).stat().st_size
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["index.json", "R_4_4_at_18.drup", "R_3_3_at_5.model.json"])
+def test_a_pipe_in_place_of_a_file_is_refused_without_waiting(name: str, copied: Path) -> None:
+    path = copied / "certificates" / name
+    path.unlink()
+    os.mkfifo(path)
+    found = folder.certificates(copied / "certificates", silence)
+    assert any("no regular file" in objection["reason"] for objection in found.objections)
+
+
+def test_a_file_without_end_is_not_read_to_its_end(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "MOST_BYTES", 1000)
+    only(monkeypatch, "R(4,4)")
+    found = folder.certificates(copied / "certificates", silence)
+    assert not found.refuted
+    assert any("more than the 1,000 bytes" in objection["reason"] for objection in found.objections)
+
+
+@pytest.mark.parametrize("leads", ["nowhere", "to a folder", "to a file"])
+def test_a_link_in_place_of_the_folder_is_the_users_to_mend(leads: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    if leads == "to a folder":
+        target.mkdir()
+    elif leads == "to a file":
+        target.write_text("", encoding="utf-8")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "certificates").symlink_to(target)
+    with pytest.raises(InputError) as caught:
+        run_claim(CLAIM, "proofs", Run(seed=0, directory=tmp_path / "run"))
+    assert caught.value.got == "a link"
+    assert "remove the link" in caught.value.remedy
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["certificates"]
+    assert not target.is_dir() or not list(target.iterdir())
+
+
+def test_four_of_51_points_rest_on_the_lemmas_of_another_number(made: tuple[Path, Finding]) -> None:
+    finding = check_small_numbers(Run(seed=0, directory=made[0]), SmallNumbers(numbers={"N(4)": 52}))
+    assert finding.status is Status.PROVED
+    texts = [line.text for line in finding.exhibits[0].lines]  # type: ignore[attr-defined]
+    for lemma in PROBLEMS["R(4,4)"].lemmas:
+        assert lemma.text(PROBLEMS["R(4,4)"].question, 18) in texts
+    about = finding.evidence["numbers"]["N(4)"]
+    assert (about["follows_from"], about["formula"]) == ("R(4,4)", "R_4_4_at_18.cnf")
+    assert len(about["lemmas"]) == 2
+
+
+def test_a_wrong_lemma_of_the_other_number_is_caught(
+    made: tuple[Path, Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = dataclasses.replace(PROBLEMS["R(4,4)"], lemmas=(SharedNeighbours(more=1),))
+    run = Run(seed=0, directory=made[0])
+    run.shared("proofs: certificates", lambda: folder.certificates(made[0] / "certificates", silence))
+    monkeypatch.setitem(PROBLEMS, "R(4,4)", wrong)  # type: ignore[arg-type]
+    assert check_small_numbers(run, SmallNumbers(numbers={"N(4)": 52})).status is Status.REFUTED
+
+
+def test_the_witness_against_a_larger_number_is_the_formula_that_was_refuted(made: tuple[Path, Finding]) -> None:
+    finding = check_small_numbers(Run(seed=0, directory=made[0]), SmallNumbers(numbers={"N(4)": 53}))
+    assert finding.status is Status.REFUTED
+    witness = finding.witness
+    assert witness is not None
+    assert len(json.dumps(witness)) < 500_000
+    assert witness["formula"] == dimacs(Ramsey(sizes=(4, 4)), 18, PROBLEMS["R(4,4)"].lemmas).splitlines()
+    assert "3·17 < 52" in witness["derivation"]
 
 
 def test_a_refutation_counts_for_its_own_lemmas_only(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -275,6 +276,39 @@ def test_a_unit_that_is_deleted_goes_on_to_hold() -> None:
     assert found.ignored == 1
 
 
+# --- Large proofs take a time in proportion -------------------------------------------------------------
+
+
+def test_a_clause_of_many_literals_is_read_once() -> None:
+    size = 50_000
+    formula = Formula(variables=size, clauses=[tuple(range(1, size + 1)), (1,), (-1,)])
+    wide = tuple(range(size, 0, -1))
+    start = time.perf_counter()
+    assert check(formula, [Line(clause=wide), Line(clause=(*wide, -7)), Line(clause=())]).stands
+    assert time.perf_counter() - start < 5
+
+
+def test_many_deletions_of_clauses_that_share_a_literal_are_no_search_each() -> None:
+    size = 20_000
+    pairs = [(1, v) for v in range(2, size)]
+    copies = [(1, 2, 3)] * size
+    formula = Formula(variables=size, clauses=[*pairs, *copies, (-1, -2), (-1, 2), (1, -2)])
+    gone = [Line(clause=c, deletes=True) for c in (*reversed(pairs[1:]), *copies)]
+    start = time.perf_counter()
+    outcome = check(formula, [*gone, Line(clause=(1,)), Line(clause=())])
+    assert time.perf_counter() - start < 5
+    assert (outcome.stands, outcome.ignored) == (True, 0)
+
+
+def test_a_deleted_clause_is_used_no_more() -> None:
+    formula = parse_formula(b"p cnf 3 5\n1 2 0\n1 -2 0\n-1 3 0\n-1 -3 0\n1 2 3 0\n")
+    assert check(formula, parse_proof(b"1 0\n0\n", 3)).stands
+    for deleted in ("1 2", "1 -2", "-1 3", "-1 -3"):
+        found = check(formula, parse_proof(f"d {deleted} 0\n0\n".encode(), 3))
+        assert not found.stands
+        assert not check(formula, parse_proof(f"d {deleted} 0\n1 0\n0\n".encode(), 3)).stands
+
+
 # --- Files ----------------------------------------------------------------------------------------------
 
 
@@ -311,6 +345,21 @@ def test_what_is_no_formula_is_malformed(text: str) -> None:
     with pytest.raises(Malformed) as caught:
         parse_formula(text.encode())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("comment", ["c Erdős", "c\tgrüße", "c \x1b[1m"])
+@pytest.mark.parametrize("encoding", ["utf-8", "iso8859-2"])
+def test_a_comment_may_be_in_any_encoding(comment: str, encoding: str) -> None:
+    line = comment.encode(encoding) + b"\n"
+    header, rest = SQUARE.encode().split(b"\n", 1)
+    formula = parse_formula(line + header + b"\n" + line + rest + line)
+    assert formula == parse_formula(SQUARE.encode())
+    assert check(formula, parse_proof(line + b"2 0\n" + line + b"0\n", 2)).stands
+
+
+def test_what_is_no_text_outside_a_comment_is_named_with_its_place() -> None:
+    with pytest.raises(Malformed, match="byte 255 at position 13"):
+        parse_formula(b"c \xff\xff\np cnf 1 \xff 1\n1 0\n")
 
 
 @pytest.mark.parametrize(
@@ -374,6 +423,34 @@ def test_the_script_runs_alone_and_ends_with_the_right_code(
     line = done.stderr if code == 2 else done.stdout
     assert said in line
     assert line.count("\n") == 1
+
+
+def run_alone(alone: Path, folder: Path, proof: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    (folder / "formula.cnf").write_text(SQUARE, encoding="utf-8")
+    (folder / "proof.drup").write_text(proof, encoding="utf-8")
+    command = f'"{sys.executable}" -I "{alone / "drup.py"}" "{folder / "formula.cnf"}" "{folder / "proof.drup"}"'
+    return subprocess.run(
+        ["sh", "-c", f"{command} {redirection}"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
+@pytest.mark.parametrize("proof", [SQUARE_PROOF, "2 0\n"], ids=["stands", "does not stand"])
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>&1"])
+def test_an_outcome_that_cannot_be_written_is_no_rejection(
+    proof: str, redirection: str, alone: Path, tmp_path: Path
+) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("needs a device that is full")
+    done = run_alone(alone, tmp_path, proof, redirection)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == ("2>" not in redirection)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
+def test_a_message_that_cannot_be_written_leaves_the_exit_code(alone: Path, tmp_path: Path) -> None:
+    assert run_alone(alone, tmp_path, "two 0\n", "2>&-").returncode == 2
 
 
 def test_the_script_wants_two_files(alone: Path) -> None:

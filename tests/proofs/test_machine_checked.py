@@ -6,13 +6,15 @@ import copy
 import itertools
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proofs import claims, machine_checked, recheck
+from proofs import claims, coqc, machine_checked, recheck
 from proofs.coqc import REFUSED, ask, compile_library
 from proofs.machine_checked import Bound, Theorem, check_coq, claimed, counterexample, refuted, sources
 from sensverify.claims import Run
@@ -66,10 +68,35 @@ def test_the_claim_is_proved_and_its_twins_are_refuted(run: Run) -> None:
         ("Theorem missing_value :", "Axiom cheat : False.\nTheorem missing_value :", "Axiom"),
         ("Qed.\n\nTheorem missing_value_logarithm", "Admitted.\n\nTheorem missing_value_logarithm", "Admitted"),
         ("Theorem missing_value :", "Unset Guard Checking.\nTheorem missing_value :", "Unset"),
-        ("Print Assumptions main_theorems.", "", "does not ask"),
+        ("Theorem missing_value :", "Conjectures cheat : False.\nTheorem missing_value :", "Conjectures"),
+        ("Theorem missing_value :", 'Cd "/".\nTheorem missing_value :', "Cd"),
+        ("Theorem missing_value :", 'Print Universes "written".\nTheorem missing_value :', "Universes"),
+        ("Theorem missing_value :", 'Redirect "written" Print nat.\nTheorem missing_value :', "Redirect"),
+        ("Theorem missing_value :", 'Load "other".\nTheorem missing_value :', "Load"),
+        ("Theorem missing_value :", "Admit Obligations.\nTheorem missing_value :", "Admit"),
+        ("Print Assumptions main_theorems.", 'Goal True. idtac "Closed under the global context". Qed.', "idtac"),
+        (
+            "Theorem missing_value :",
+            "From Coq Require Classical_Prop.\nTheorem excluded : forall P : Prop, P \\/ ~ P."
+            "\nProof. exact Classical_Prop.classic. Qed.\nTheorem missing_value :",
+            "Classical_Prop.classic",
+        ),
         ("forall n k, n < k -> binom n k = 0", "forall n k, n <= k -> binom n k = 0", "Error"),
     ],
-    ids=["axiom", "gap", "unguarded", "silent", "false lemma"],
+    ids=[
+        "axiom",
+        "gap",
+        "unguarded",
+        "conjectures",
+        "folder",
+        "writes",
+        "redirects",
+        "loads",
+        "obligations",
+        "prints",
+        "an axiom of the standard library",
+        "false lemma",
+    ],
 )
 def test_a_source_that_assumes_or_does_not_compile_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, word: str
@@ -81,6 +108,29 @@ def test_a_source_that_assumes_or_does_not_compile_is_refused(
     finding = check_coq(Run(seed=0, directory=tmp_path))
     assert finding.status is Status.INCONCLUSIVE
     assert word in finding.evidence["reason"]
+
+
+@needs_coq
+def test_what_a_file_asks_or_prints_itself_decides_nothing() -> None:
+    """The host asks; a file may be silent, and one that prints the right words itself is not believed."""
+    assert not compile_library(COQC, {"Quiet": "Theorem t : True. Proof. exact I. Qed.\n"}).objection
+    excluded = "From Coq Require Classical_Prop.\nTheorem t : forall P : Prop, P \\/ ~ P.\n" + (
+        "Proof. exact Classical_Prop.classic. Qed.\nTheorem u : True. Proof. exact I. Qed.\nPrint Assumptions u.\n"
+    )
+    assert "Classical_Prop.classic" in compile_library(COQC, {"Loud": excluded}).objection
+    assert "no theorem" in compile_library(COQC, {"Empty": "Definition a := 0.\n"}).objection
+
+
+@needs_coq
+def test_the_users_own_libraries_are_not_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library = tmp_path / "coq" / "Mine"
+    library.mkdir(parents=True)
+    (library / "A.v").write_text("Axiom cheat : False.\n", encoding="utf-8")
+    subprocess.run([COQC, "-Q", ".", "Mine", "A.v"], cwd=library, check=True)
+    text = "From Mine Require A.\nTheorem t : False. Proof. exact A.cheat. Qed.\nPrint Assumptions t.\n"
+    monkeypatch.setenv("XDG_DATA_HOME", os.fspath(tmp_path))
+    monkeypatch.setenv("COQPATH", os.fspath(tmp_path / "coq"))
+    assert "Cannot find" in ask(COQC, {}, "Own", text)[0].objection
 
 
 @needs_coq
@@ -179,6 +229,52 @@ def test_without_coq_the_claim_is_skipped_with_the_line_that_installs_it(
     verdict = run_claim(RA_7, "proofs", Run(seed=0, directory=tmp_path))
     assert verdict.status is Status.SKIPPED
     assert verdict.finding.evidence["remedy"] == "apt-get install coq"
+
+
+def unusable(folder: Path, text: str) -> str:
+    """A program called coqc, on the path alone; a shell script or no program at all."""
+    program = folder / "bin" / "coqc"
+    program.parent.mkdir()
+    program.write_text(text, encoding="utf-8")
+    program.chmod(0o755)
+    return os.fspath(program)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("no program", "cannot be started"),
+        ("#!/nowhere/at/all\n", "cannot be started"),
+        ("#!/bin/sh\nexit 3\n", "exit code 3"),
+        ("#!/bin/sh\necho no prelude >&2; exit 1\n", "no prelude"),
+        ("#!/bin/sh\necho Closed under the global context\n", "nothing was compiled"),
+        ("#!/bin/sh\nsleep 30; true\n", "no answer within 0.3 s"),
+    ],
+    ids=["no format", "no interpreter", "silent failure", "failure", "says yes to everything", "never ends"],
+)
+def test_an_unusable_coq_is_inconclusive_with_its_reason(
+    text: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = unusable(tmp_path, text)
+    monkeypatch.setattr(coqc, "TIME_LIMIT", 0.3 if "sleep" in text else 20.0)
+    monkeypatch.setattr(machine_checked.shutil, "which", lambda name: program)
+    start = time.perf_counter()
+    verdict = run_claim(RA_7, "proofs", Run(seed=0, directory=tmp_path))
+    assert time.perf_counter() - start < 10
+    assert verdict.status is Status.INCONCLUSIVE
+    assert reason in verdict.finding.evidence["reason"]
+    assert "apt-get install coq" in verdict.finding.evidence["remedy"]
+
+
+@needs_coq
+def test_a_library_of_coq_that_is_not_there_is_inconclusive_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COQLIB", "/nonexistent")
+    verdict = run_claim(RA_7, "proofs", Run(seed=0, directory=tmp_path))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "/nonexistent" in verdict.finding.evidence["reason"]
 
 
 @pytest.mark.parametrize("statement", FALSE, ids=str)

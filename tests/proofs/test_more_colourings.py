@@ -7,11 +7,13 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import networkx
 import numpy as np
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,13 +29,16 @@ from proofs.colourings import (
     three_classes,
     values_on,
 )
-from proofs.constant_sets import check_constant, separately_constant
+from proofs.constant_sets import Constant, check_constant, separately_constant
 from proofs.exhaustive import seeing_all, threshold_search
 from proofs.finder import find_missing_set, plan, points_needed
-from proofs.finder_cost import adversary, worst_case
+from proofs.finder_cost import Cost, K, adversary, check_cost, worst_case
 from proofs.known_values import LITERATURE, known_values
-from proofs.more_values import COLOURS_THREE, upper_bound
+from proofs.logarithmic_size import Guarantee, Logarithm, check_guarantee
+from proofs.more_values import COLOURS_THREE, THREE, FewEntries, MoreValues, check_more_values, not_exact, upper_bound
+from proofs.printed_bound import check_printed_bound
 from sensverify.claims import Run
+from sensverify.verdicts import Finding, Status
 
 seeded = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
@@ -123,7 +128,146 @@ def test_a_tampered_constant_set_is_rejected(
     assert recheck.recheck(witness)
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(seed=0, directory=tmp_path_factory.mktemp("run"))
+
+
+@pytest.mark.parametrize("weaker", [Constant(greedy_less=-1), Constant(threshold_less=-1)], ids=str)
+def test_a_bound_that_is_only_weaker_is_not_refuted(weaker: Constant, run: Run) -> None:
+    finding = check_constant(run, weaker)
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.witness is None
+
+
+@pytest.mark.parametrize(
+    ("false", "said"),
+    [
+        (Constant(greedy_less=1), "R_2(2) ≤ 1"),
+        (Constant(saved=2), "R(3, 3, 3) ≤ 3R(2, 3, 3) − 3 + 2 − 2 = 15"),
+        (Constant(threshold_less=2), "9 points are enough"),
+    ],
+    ids=str,
+)
+def test_a_false_bound_is_refuted_by_what_it_says(false: Constant, said: str, run: Run) -> None:
+    finding = check_constant(run, false)
+    assert finding.status is Status.REFUTED
+    assert finding.witness is not None
+    assert said in finding.witness["said"]
+
+
+# --- The guaranteed size (RA-2) ---
+
+
+def refutes_by_a_colouring(finding: Finding) -> bool:
+    witness = finding.witness
+    assert witness is not None
+    return bool(finding.status is Status.REFUTED and witness["promised"] > witness["largest"])
+
+
+def test_a_size_that_nobody_can_prove_is_not_proved(run: Run) -> None:
+    """``1 + ⌊⅔ log₂ m⌋`` would mean ``R(k, k) ≤ 2^(1.5(k−1))``: unknown, and true at every graph that is tried."""
+    for size in (Logarithm(share=Fraction(2, 3)), lambda m: 1 + ((m * m).bit_length() - 1) // 3):
+        assert check_guarantee(run, Guarantee(size=size)).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("least", [1, 100])
+def test_a_size_that_is_wrong_only_for_larger_graphs_is_refuted(least: int, run: Run) -> None:
+    true = Logarithm()
+    assert refutes_by_a_colouring(
+        check_guarantee(run, Guarantee(size=lambda m: max(6, true(m)) if m >= least else true(m)))
+    )
+
+
+def test_a_size_above_the_guarantee_between_the_graphs_is_not_proved(run: Run) -> None:
+    true = Logarithm()
+    for size in (lambda m: true(m) + (m == 100), lambda m: true(m) + (m > 10**6)):
+        assert check_guarantee(run, Guarantee(size=size)).status is Status.INCONCLUSIVE
+
+
+@given(m=st.integers(1, 10**6), p=st.integers(1, 4), q=st.integers(1, 4))
+def test_the_logarithm_is_in_integers(m: int, p: int, q: int) -> None:
+    k = Logarithm(share=Fraction(p, q))(m)
+    assert 2 ** (q * (k - 1)) <= m**p < 2 ** (q * k)
+
+
+@pytest.mark.parametrize("growth", ["3999/1000", "39999/10000"])
+def test_a_growth_that_no_small_number_breaks_is_left_open(growth: str, run: Run) -> None:
+    finding = check_guarantee(run, Guarantee(growth=sympy.Rational(growth)))
+    assert (finding.status, finding.witness) == (Status.INCONCLUSIVE, None)
+
+
+def test_a_growth_that_a_small_number_breaks_is_refuted_by_it(run: Run) -> None:
+    witness = check_guarantee(run, Guarantee(growth=sympy.Rational(39, 10))).witness
+    assert witness is not None
+    k = witness["first_k_that_breaks_it"]
+    assert math.comb(2 * k - 2, k - 1) > Fraction(39, 10) ** (k - 1)
+    assert math.comb(2 * k - 4, k - 2) <= Fraction(39, 10) ** (k - 2)
+
+
 # --- More values (RA-8) ---
+
+
+@pytest.mark.parametrize("r", [4, 5, 6, 7, 8, 16, 20, 37])
+def test_the_bound_is_exact_for_three_values_only(r: int, run: Run) -> None:
+    finding = check_more_values(run, MoreValues(exact_at=(3, r)))
+    assert finding.status is Status.REFUTED
+    witness = finding.witness
+    assert witness is not None
+    k = witness["k"]
+    exact = witness[f"N_{r}({k})"]
+    assert witness.get("bound", witness.get("bound_at_least")) > exact
+    assert threshold_search(exact, r, k).table is None
+    assert exact == k or threshold_search(exact - 1, r, k).table is not None
+
+
+def test_the_bound_is_larger_for_every_number_of_values_above_three(run: Run) -> None:
+    assert all(not_exact(run, r) for r in range(4, 200))
+
+
+@pytest.mark.parametrize("exact_at", [(), (2, 3), (3, 3)])
+def test_what_is_said_of_exactness_is_what_was_shown(exact_at: tuple[int, ...], run: Run) -> None:
+    assert check_more_values(run, MoreValues(exact_at=exact_at)).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("three", "status"),
+    [
+        ({**THREE, 3: 17}, Status.REFUTED),
+        ({**THREE, 3: 15}, Status.REFUTED),
+        ({**THREE, 4: 10}, Status.REFUTED),
+        ({**THREE, 4: 1000}, Status.REFUTED),
+        ({**THREE, 9: 4}, Status.REFUTED),
+        ({**THREE, 9: 3}, Status.PROVED),
+        ({**THREE, 2: 3}, Status.INCONCLUSIVE),
+        ({}, Status.INCONCLUSIVE),
+        ({r: n for r, n in THREE.items() if r != 5}, Status.INCONCLUSIVE),
+    ],
+    ids=str,
+)
+def test_only_decided_numbers_pass(three: dict[int, int], status: Status, run: Run) -> None:
+    finding = check_more_values(run, MoreValues(three=three))
+    assert finding.status is status
+    if finding.witness is not None and "F" in finding.witness:
+        table = np.array([[int(digit) for digit in row] for row in finding.witness["F"]])
+        values = len(np.unique(table))
+        assert all(len(values_on(table, s)) == values for s in itertools.combinations(range(len(table)), 3))
+
+
+@pytest.mark.parametrize(
+    ("rule", "status"),
+    [
+        (lambda r, k: k == 1 or k * (k + 1) // 2 < r or r > 12, Status.REFUTED),
+        (lambda r, k: k == 1 or k * (k + 1) // 2 < r or r > 10**6, Status.INCONCLUSIVE),
+        (FewEntries(entries=K * (K + 1) / 2 + 1), Status.REFUTED),
+        (FewEntries(entries=(K**2 + K) / 2), Status.PROVED),
+    ],
+    ids=["wrong above 12", "wrong above a million", "an entry more", "the same otherwise written"],
+)
+def test_a_rule_for_the_smallest_sets_is_proved_for_every_number_of_values_or_not(
+    rule: Callable[[int, int], bool], status: Status, run: Run
+) -> None:
+    assert check_more_values(run, MoreValues(trivial=rule)).status is status
 
 
 @pytest.mark.parametrize(("points", "values", "k"), [(2, 3, 2), (3, 3, 2), (4, 3, 2), (3, 5, 3), (2, 4, 2)])
@@ -168,6 +312,53 @@ def test_the_upper_bound_for_three_values_is_the_threshold() -> None:
 
 
 # --- The finder (RA-6) ---
+
+
+def test_the_worst_cases_are_these() -> None:
+    assert [worst_case(k) for k in range(1, 8)] == [1, 5, 26, 129, 608, 2735, 11956]
+
+
+@pytest.mark.parametrize("diagonal", list(itertools.product(range(3), repeat=4)))
+def test_a_pair_is_found_at_the_first_shared_value_and_one_evaluation_names_what_it_misses(
+    diagonal: tuple[int, ...],
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def colour(a: int, b: int) -> int:
+        asked.append((a, b))
+        return diagonal[a] if a == b else 2
+
+    found = find_missing_set(colour, 4, wanted=2)
+    looked_at = next(n for n in range(2, 5) if len(set(diagonal[:n])) < n)
+    assert asked == [*((a, a) for a in range(looked_at)), tuple(found.points)]
+    assert found.missed not in {diagonal[found.points[0]], 2}
+
+
+@pytest.mark.parametrize("k", [3, 4, 5])
+def test_the_last_two_points_cost_one_evaluation(k: int) -> None:
+    asked: list[tuple[int, int]] = []
+    find_missing_set(lambda a, b: asked.append((a, b)) or adversary(a, b), 10**6, wanted=k)  # type: ignore[func-returns-value]
+    pairs = [pair for pair in asked if pair[0] != pair[1]]
+    from_each = [len(list(group)) for _, group in itertools.groupby(pairs, key=lambda pair: pair[0])]
+    m = math.comb(2 * k - 2, k - 1)
+    assert from_each == [*(m - j for j in range(1, 2 * k - 3)), 1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "status"),
+    [
+        (Cost(steps=2 * K), Status.PROVED),
+        (Cost(less=-1), Status.PROVED),
+        (Cost(less=2), Status.REFUTED),
+        (Cost(steps=2 * K - 6), Status.REFUTED),
+    ],
+    ids=str,
+)
+def test_weaker_costs_stand_and_lower_ones_fall(statement: Cost, status: Status, run: Run) -> None:
+    finding = check_cost(run, statement)
+    assert finding.status is status
+    if finding.witness is not None and "needed" in finding.witness:
+        assert finding.witness["said"] < finding.witness["needed"] == worst_case(finding.witness["k"])
 
 
 @pytest.mark.parametrize("k", range(2, 8))
@@ -294,5 +485,17 @@ def test_the_table_of_known_values_keeps_its_bounds_in_order() -> None:
     assert [rows[k][2] for k in (2, 3, 4)] == [rows[k][3] for k in (2, 3, 4)] == ["4", "16", "52"]
     assert rows[5][1:4] == ("43 to 46", "127 to 136", "112 to 184")
     assert rows[7][3] == "613 to 2,440"
+    assert [rows[k][1] for k in (9, 10)] == ["565 to 4,956", "798 to 16,064"]
+    assert all(known.upper and known.upper_source for known in LITERATURE.values())
     for k, known in LITERATURE.items():
         assert shown.get(k, 0) <= known.lower <= (known.upper or ramsey.parity_bound(k, k)) <= ramsey.parity_bound(k, k)
+
+
+def test_the_two_tables_of_the_printed_bound_say_the_same_of_each_number(run: Run) -> None:
+    evidence = check_printed_bound(run).evidence["by_k"]
+    for row in evidence:
+        known = LITERATURE[row["k"]]
+        assert row["R(k,k)"] == (str(known.lower) if known.lower == known.upper else f"{known.lower} to {known.upper}")
+    by = {row["k"]: row["R(k,k): at least, at most, by"] for row in evidence}
+    assert by[5] == "Exoo 1989; Angeltveit, McKay 2024"
+    assert all(by[k].startswith("shown here; ") for k in (6, 7))
