@@ -11,6 +11,7 @@ compiled in a folder of its own, without the user's settings. Source: The Coq Pr
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
@@ -126,6 +127,7 @@ def _start(command: Sequence[str], folder: str, limit: float) -> Answer:
     except OSError as error:
         reason = f"{Path(command[0]).name} cannot be started: {error.strerror or type(error).__name__}"
         return Answer(objection=reason, seconds=time.perf_counter() - begin)
+    _RUNNING.add(process)
     with process:
         try:
             output, remarks = process.communicate(timeout=limit)
@@ -134,9 +136,21 @@ def _start(command: Sequence[str], folder: str, limit: float) -> Answer:
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             return Answer(objection=f"no answer within {limit:g} s", seconds=time.perf_counter() - begin)
+        finally:
+            _RUNNING.discard(process)
     seconds = time.perf_counter() - begin
     objection = " ".join(remarks.split()) or f"exit code {process.returncode}" if process.returncode else ""
     return Answer(output=output, remarks=remarks, objection=objection, seconds=seconds)
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
+
+
+@atexit.register
+def _end_all() -> None:
+    """An interrupted run must not leave Coq at work behind it."""
+    for process in list(_RUNNING):
+        _end(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -86,7 +86,7 @@ def _assignments(symbols: Sequence[Any], generator: random.Random) -> Iterator[A
         return
     yield from itertools.islice(_by_size(symbols, candidates), SMALL_SHARE)
     for _ in range(RANDOM_SHARE):
-        draw = {s: _random_value(s, generator) for s in symbols}
+        draw = {s: random_value(s, generator) for s in symbols}
         yield {s: sympy.Rational(v) for s, v in draw.items()}
 
 
@@ -124,7 +124,8 @@ def simplest(symbol: Any) -> Expression:
     return next(sympy.Rational(v) for v in _SMALL if _fits(symbol, v))
 
 
-def _random_value(symbol: Any, generator: random.Random) -> Fraction:
+def random_value(symbol: Any, generator: random.Random) -> Fraction:
+    """A fraction that the assumptions about ``symbol`` allow."""
     while True:
         value = Fraction(generator.randint(-1000, 1000), generator.choice((1, 7, 100, 1000)))
         if _fits(symbol, value):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -125,8 +126,52 @@ THEOREMS = (
 )
 
 
+_AHEAD = "RA-7 begun ahead"
+_FALSE = (Bound(base=2), Bound(symmetric=False), Bound(reading="constant"))
+
+
+class _Ahead:
+    """The findings about the claim and its false variants, made by a thread beside the other claims.
+
+    Coq is another program and takes some seconds: on two cores they need not be waited for.
+    """
+
+    def __init__(self, run: Run, statements: Sequence[Bound]) -> None:
+        own = Run(seed=run.seed, directory=run.directory, profile=run.profile)
+        self._outcomes: dict[Bound, Finding | Exception] = {}
+
+        def work() -> None:
+            for statement in statements:
+                try:
+                    self._outcomes[statement] = _decide(own, statement)
+                except Exception as error:  # to be raised where the finding is asked for
+                    self._outcomes[statement] = error
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def finding(self, statement: Bound) -> Finding | None:
+        """What was found out about ``statement``, or None if nobody asked for it ahead."""
+        self._thread.join()
+        outcome = self._outcomes.get(statement)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def begin(run: Run) -> None:
+    """Preflight: let Coq work beside the claims that are decided before this one."""
+    if shutil.which("coqc") is not None:
+        run.shared(_AHEAD, lambda: _Ahead(run, (Bound(), *_FALSE)))
+
+
 def check_coq(run: Run, statement: Bound = Bound()) -> Finding:
     """RA-7. Without ``coqc`` it is SKIPPED, with the line that installs it."""
+    ahead: _Ahead | None = run.shared(_AHEAD, lambda: None)
+    return (ahead.finding(statement) if ahead else None) or _decide(run, statement)
+
+
+def _decide(run: Run, statement: Bound) -> Finding:
     program = shutil.which("coqc")
     if program is None:
         reason = "expected Coq's compiler coqc, got none on the path"
@@ -253,14 +298,14 @@ def _refuted(program: str, library: Library, statement: Bound, witness: dict[str
 
 def twin_base_two(run: Run) -> Finding:
     """False: ``3·2^k`` points are enough; Paley's graph on 17 vertices, three times, is 51 ≥ 48 points without four."""
-    return check_coq(run, Bound(base=2))
+    return check_coq(run, _FALSE[0])
 
 
 def twin_without_symmetry(run: Run) -> Finding:
     """False: symmetry is not needed; 0 on the diagonal, 1 above it and 2 below."""
-    return check_coq(run, Bound(symmetric=False))
+    return check_coq(run, _FALSE[1])
 
 
 def twin_constant(run: Run) -> Finding:
     """False: ``F`` is constant on ``k`` of the points, diagonal included; 0 on the diagonal and 1 off it."""
-    return check_coq(run, Bound(reading="constant"))
+    return check_coq(run, _FALSE[2])

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import sympy
 
-from proofs import falsify
+from proofs import falsify, signs
 from proofs.symbolic import Expression, reduce
 
 
@@ -47,47 +47,20 @@ class Setting:
         """``expression`` in the free parameters, reduced."""
         return reduce(sympy.sympify(expression).subs(self.parametrisation))
 
+    def _bounds(self) -> signs.Givens:
+        return tuple((self.inner_form(given.quantity), given.strict) for given in self.givens)
+
     def is_zero(self, expression: Expression) -> bool:
         """Whether it was shown to vanish; False means "not shown"."""
-        remainder = self.inner_form(expression)
-        return bool(remainder == 0 or sympy.simplify(remainder) == 0)
+        return signs.zero_shown(self.inner_form(expression))
 
     def sign_shown(self, expression: Expression, *, strict: bool) -> bool:
         """Whether ``expression ≥ 0`` (``> 0`` where strict) follows from assumptions and givens, factor by factor."""
-        whole = sympy.factor(self.inner_form(expression))
-        if whole == 0:
-            return not strict
-        if whole.is_positive or (not strict and whole.is_nonnegative):
-            return True
-        for given in self.givens:
-            share = sympy.factor(whole / self.inner_form(given.quantity))
-            if (given.strict or not strict) and (share.is_positive or (share.is_nonnegative and not strict)):
-                return True
-        sign = 1
-        for part in sympy.fraction(whole):
-            for factor in sympy.Mul.make_args(part):
-                base, power = factor.as_base_exp()
-                if not power.is_Integer:  # a root: its own sign is what counts
-                    base, power = factor, sympy.Integer(1)
-                sign *= 1 if power % 2 == 0 and not strict else self._sign(base, strict) ** power
-        return sign > 0
-
-    def _sign(self, base: Expression, strict: bool) -> int:
-        """1 or -1 if ``base`` was shown to have that sign (or to vanish, where not strict), 0 if neither was."""
-        for sign in (1, -1):
-            signed = sign * base
-            if signed.is_positive or (not strict and signed.is_nonnegative):
-                return sign
-            for given in self.givens:
-                ratio = reduce(signed / self.inner_form(given.quantity))
-                if ratio.is_positive and (given.strict or not strict):
-                    return sign
-        return 0
+        return signs.sign_shown(self.inner_form(expression), strict, self._bounds())
 
     def nonzero_shown(self, expression: Expression) -> bool:
         """Whether ``expression ≠ 0`` was shown."""
-        form = sympy.factor(self.inner_form(expression))
-        return bool(form.is_nonzero) or self.sign_shown(form, strict=True) or self.sign_shown(-form, strict=True)
+        return signs.nonzero_shown(self.inner_form(expression), self._bounds())
 
     def givens_have_a_model(self) -> bool:
         """Whether some numbers satisfy all givens at once: from hypotheses that contradict each other all follows."""

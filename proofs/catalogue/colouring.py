@@ -155,6 +155,7 @@ CLAIMS = (
         source=RAMSEY + "; Erdős and Szekeres 1935; proofs/coq, checked by Coq",
         expected=Status.PROVED,
         check="proofs.machine_checked:check_coq",
+        preflight="proofs.machine_checked:begin",
         false_twins=(
             FalseTwin(statement="3·2^k points are enough.", check="proofs.machine_checked:twin_base_two"),
             FalseTwin(
@@ -177,7 +178,8 @@ CLAIMS = (
             "N_r(k) is the least |X| that forces a k-set missing a value",
             "C_t(k) is the least number of points such that t colours on their pairs leave a k-set missing a colour",
         ),
-        source=RAMSEY + ", for more values",
+        source=RAMSEY
+        + ", for more values; related: Erdős, Hajnal and Rado 1965; Erdős and Szemerédi 1972; Chung and Liu 1978",
         expected=Status.PROVED,
         check="proofs.more_values:check_more_values",
         false_twins=(
