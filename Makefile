@@ -47,5 +47,5 @@ format: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,plots,sat,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm,plots,toys,sat,dev]'
 	touch $@

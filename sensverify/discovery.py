@@ -7,6 +7,9 @@ already found. *Spectral* (:mod:`sensverify.spectral`) needs no ascent and can a
 
 The objective is ``Σ log SeS(s_i)``: the maximisers of SeS are its own, and step sizes and the strength of
 repulsion mean the same on a toy whose effects are 0.1 as on a language model whose effects are 0.001.
+
+With ``score="selective"`` it is ``Σ log C(s_i)``, the concentration of the effect (:mod:`sensverify.selectivity`),
+on read-outs with a privileged basis. A direction and its negative move different units; there, both may be found.
 """
 
 from __future__ import annotations
@@ -19,16 +22,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sensverify import selectivity
 from sensverify.claims import Progress, silent
+from sensverify.errors import InputError
 from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent
-from sensverify.readout import Readout
+from sensverify.readout import Batch, Readout
+from sensverify.selectivity import Averaging
 from sensverify.sensitivity import Probe, effects
 from sensverify.spectral import most_directions, spectral_directions
 
 Method = Literal["parallel", "sequential", "spectral"]
+Score = Literal["plain", "selective"]
 
 DUPLICATE_COSINE = 0.9
-"""Two directions closer than this, in absolute cosine, are one direction found twice."""
+"""Two directions closer than this are one found twice: in absolute cosine, or signed in a selective search."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +44,8 @@ class SearchOptions:
 
     ``steps`` is per direction in sequential mode and for all directions together in parallel mode.
     ``learning_rate`` is the angle in radians of an early step. ``contexts`` are drawn afresh every step.
+    ``averaging`` is how the selective score averages over them; the plain one has no use for it. ``repulsion`` is for
+    no more directions than there are features: of two on one feature, the barrier pushes both off its place.
     """
 
     directions: int = 16
@@ -46,6 +55,8 @@ class SearchOptions:
     learning_rate: float = 0.1
     repulsion: float = 1.0
     start: Literal["random", "spectral"] = "random"
+    score: Score = "plain"
+    averaging: Averaging = selectivity.AVERAGING
     seed: int = 0
     probe: Probe = dataclasses.field(default_factory=Probe)
 
@@ -56,7 +67,12 @@ class SearchOptions:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for ``cfg.json``."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**fields, "probe": self.probe.to_json()}
+        probe = self.probe.to_json()
+        if self.score == "plain":
+            del fields["averaging"]
+        else:
+            probe["distance"] = None  # concentration takes its place
+        return {**fields, "probe": probe}
 
 
 @dataclasses.dataclass
@@ -83,7 +99,10 @@ def start_search(readout: Readout, options: SearchOptions) -> SearchState:
     """The state before the first step: random directions, or the spectral solution.
 
     A search that starts from the spectral solution has random directions beside it if there are not enough of those.
+
+    Raises :class:`~sensverify.errors.InputError` for a score that the read-out or the method does not have.
     """
+    _check_score(readout, options)
     generator = torch.Generator(device=readout.device).manual_seed(options.seed)
     closed_form = 0
     if options.method == "spectral":
@@ -118,7 +137,9 @@ def search(
     """Run, or go on with, a search; returns the final state with unit ``directions [K, d]``.
 
     ``after_step`` is called with the state after every step; a caller that writes checkpoints does it there.
+    Raises as :func:`start_search`.
     """
+    _check_score(readout, options)
     state = state or start_search(readout, options)
     steps = total_steps(options)
     while state.step < steps:
@@ -128,6 +149,18 @@ def search(
         if after_step is not None:
             after_step(state)
     return state
+
+
+def _check_score(readout: Readout, options: SearchOptions) -> None:
+    if options.score == "plain":
+        return
+    if options.method == "spectral":
+        raise InputError(
+            expected="the method parallel or sequential with the score selective",
+            got="spectral, which solves for plain sensitivity",
+            remedy="pass another method; an ascent may still start from the spectral solution",
+        )
+    selectivity.check_privileged(readout)
 
 
 def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -> None:
@@ -142,8 +175,7 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     batch = readout.sample(options.contexts, state.generator)
     clean = readout.clean(batch)
     alpha = options.probe.law.stratified(1, len(batch), state.generator)[0].to(batch.x)
-    table = effects(readout, batch, clean, directions, alpha, options.probe.distance)
-    scores = _weighted_mean(table, batch.x, directions, readout, options.probe)
+    scores = _scores(readout, options, batch, clean, directions, alpha)
     objective = torch.log(scores + torch.finfo(scores.dtype).tiny).sum()
     objective = objective - options.repulsion * _overlap(directions, state.directions[: active.start], options)
     (gradient,) = torch.autograd.grad(objective, directions)
@@ -163,14 +195,25 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     state.second_moment[active] = second
     state.history.append(float(scores.detach().mean()))
     if options.method == "parallel" and step_in_stage in (options.steps // 4, options.steps // 2):
-        _reseed_duplicates(readout, state)
+        _reseed_duplicates(readout, options, state)
 
 
-def _weighted_mean(table: Tensor, x: Tensor, directions: Tensor, readout: Readout, probe: Probe) -> Tensor:
-    """``Σ wD / Σ w`` per direction; the weights are part of the objective and carry gradient."""
-    if probe.weighting.kind == "none":
+def _scores(
+    readout: Readout, options: SearchOptions, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor
+) -> Tensor:
+    """The score ``[S]`` of each direction on this batch; the weights are part of it and carry gradient."""
+    probe = options.probe
+    if options.score == "selective":
+        found = selectivity.effects(readout, batch, clean, directions, alpha)
+        table, weights = found.values, found.weights(options.averaging)
+    else:
+        table = effects(readout, batch, clean, directions, alpha, probe.distance)
+        weights = None
+    if probe.weighting.kind != "none":
+        inactive = probe.weighting.weights(presence(batch.x, directions, readout.centring))
+        weights = inactive if weights is None else inactive * weights
+    if weights is None:
         return table.mean(1)
-    weights = probe.weighting.weights(presence(x, directions, readout.centring))
     return (weights * table).sum(1) / weights.sum(1).clamp_min(torch.finfo(table.dtype).tiny)
 
 
@@ -181,14 +224,24 @@ def _overlap(directions: Tensor, found: Tensor, options: SearchOptions) -> Tenso
     overlap a little in superposition, are not pushed off their places, and without bound between duplicates.
     """
     if options.method == "sequential":
-        return (directions @ found.T).square().sum()
-    squared = gram(directions).square().triu(1).clamp(max=1 - 1e-6)
+        return _likeness(directions, found, options).square().sum()
+    squared = _likeness(directions, directions, options).square().triu(1).clamp(max=1 - 1e-6)
     return (-torch.log1p(-squared) - squared).sum()
 
 
-def _reseed_duplicates(readout: Readout, state: SearchState) -> None:
+def _likeness(directions: Tensor, others: Tensor, options: SearchOptions) -> Tensor:
+    """Cosines ``[S, R]`` in which 0 is far and 1 the same: absolute for the plain score, signed for the selective one.
+
+    A direction and its negative move different units. Where features come in opposite pairs, as trained toys with
+    ``n = 2d`` have them, absolute cosines would keep half of them from being found.
+    """
+    cosines = directions @ others.T
+    return cosines.clamp_min(0) if options.score == "selective" else cosines.abs()
+
+
+def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchState) -> None:
     """Of each pair of duplicates, start the one with the lower running score afresh from a random direction."""
-    close = gram(state.directions).abs() > DUPLICATE_COSINE
+    close = _likeness(state.directions, state.directions, options) > DUPLICATE_COSINE
     better = state.running_score[None, :] > state.running_score[:, None]
     duplicate = (close & better).any(1)
     count = int(duplicate.sum())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -56,3 +56,12 @@ class Readout(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Plain JSON that identifies model, layers, offset and data; written into every result."""
+
+
+@runtime_checkable
+class PrivilegedReadout(Protocol):
+    """What a :class:`Readout` has beside the rest if it can tell whether its units mean something one by one."""
+
+    @property
+    def privileged(self) -> bool:
+        """True behind a ReLU, in the neurons of an MLP, at the logits; False where a rotation would change nothing."""

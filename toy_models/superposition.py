@@ -119,6 +119,11 @@ class SuperpositionReadout:
         """Toys live on the CPU."""
         return torch.device("cpu")
 
+    @property
+    def privileged(self) -> bool:
+        """Each unit reads one feature."""
+        return True
+
     def sample(self, count: int, generator: torch.Generator) -> Batch[None]:
         """Hidden activations of ``count`` inputs with at least one active feature: a zero has no presence."""
         kept: list[Tensor] = []

@@ -1,0 +1,194 @@
+"""Selective sensitivity: how concentrated the effect of a direction is on few units of the read-out (claim SE-5).
+
+The effect of an intervention is ``Δ = f_b(I_s^α(x)) − f_b(x)``; its concentration ``C = ‖Δ‖₄⁴/‖Δ‖₂⁴`` lies between
+``1/n``, spread over all ``n`` units, and 1, all on one. It says where an effect lands, not how large it is. It means
+something only where single units mean something: behind a ReLU, in the neurons of an MLP, at the logits. A residual
+stream may be rotated at will; a read-out therefore has to say that its basis is privileged
+(:class:`sensverify.readout.PrivilegedReadout`), and any other is refused.
+
+*No effect* would be 0/0 and counts as spread, ``1/n``. So that nothing jumps there, and the concentration of rounding
+errors is not taken for one of effects, the engine computes ``(‖Δ‖₄⁴ + φ⁴/n)/(‖Δ‖₂⁴ + φ⁴)`` with
+``φ = 64·eps·‖f_b(x)‖``: smooth, in the same range, and for ``‖Δ‖ ≥ 100φ`` within ``1e-8`` of ``C``.
+
+Contexts are averaged *by effect*, ``C(s) = E‖Δ‖₄⁴/E‖Δ‖₂⁴``, each with the weight ``‖Δ‖₂⁴``, and not as ``E C``:
+
+- In the theory the read-out is linear and the step goes along ``s``: ``Δ`` is one vector up to a factor, and the two
+  agree. The intervention also shrinks what else is active, and units have thresholds; then they do not. Where ``α`` is
+  near the presence that there was, hardly any unit crosses its threshold, and an effect of no size is concentrated by
+  accident.
+- A quotient of two polynomials in ``Δ`` is smooth where effects vanish. The gradient of a single ``C`` grows as
+  ``1/‖Δ‖``, so that in ``E C`` the contexts in which nothing happens steer the search. On the trained toys of
+  ``benchmarks/selective_search.py`` (``n = 2d``) its noise has heavy tails, up to hundreds of times that of the
+  quotient, and 60 to 92 of 100 directions end at a feature instead of 96 to 98.
+- The price is a lower value, not a better estimate: large effects come with large ``α``, which also shrinks all else
+  that was active. Features on the toys have 0.65 to 0.68 where ``E C`` gives 0.78 to 0.84. Each of the two is to be
+  compared with its own value for random directions.
+
+*A direction and its negative* can be equally selective, because ``C(−Δ) = C(Δ)``: taking a dense feature away lands on
+its unit just as adding it does. What is found is a feature or the removal of one; the sign of the effect tells which.
+
+*Units are taken as they come*: one whose scale is ten times that of the others draws every effect to itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sensverify import formulas
+from sensverify.errors import InputError
+from sensverify.geometry import presence
+from sensverify.interventions import set_presence
+from sensverify.readout import Batch, PrivilegedReadout, Readout
+from sensverify.sensitivity import Probe, SensitivityEstimate
+
+Averaging = Literal["contexts", "effects"]
+"""How contexts are averaged: each with the same weight, ``E C``, or by effect, ``E‖Δ‖₄⁴/E‖Δ‖₂⁴``."""
+
+AVERAGING: Averaging = "effects"
+"""The default, for the reasons that the module gives."""
+
+ROUNDINGS = 64
+"""Effects smaller than this many roundings of the read-out count as none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Concentrations:
+    """``values [S, B]`` in ``[1/n, 1]`` and ``sizes [S, B]``, the length ``‖Δ‖`` of each effect (never below ``φ``)."""
+
+    values: Tensor
+    sizes: Tensor
+
+    def weights(self, averaging: Averaging) -> Tensor:
+        """``[S, B]``: with what weight each context enters, up to one factor per direction; at most 1."""
+        if averaging == "contexts":
+            return torch.ones_like(self.values)
+        largest = self.sizes.detach().amax(-1, keepdim=True)
+        nothing = largest == 0
+        return ((self.sizes + nothing) / (largest + nothing)) ** 4
+
+
+def concentrations(clean: Tensor, perturbed: Tensor) -> Concentrations:
+    """Concentration and size of the effects ``perturbed [S, B, n] − clean [B, n]``; differentiable in ``perturbed``."""
+    effect = perturbed - clean
+    floor = ROUNDINGS * torch.finfo(clean.dtype).eps * torch.linalg.vector_norm(clean, dim=-1, keepdim=True)
+    # Divided by its largest entry, an effect can be raised to the fourth power in any dtype; the quotient is the same.
+    scale = torch.maximum(effect.detach().abs().amax(-1, keepdim=True), floor)
+    nothing = scale == 0  # no effect, and a clean read-out of zero
+    rounding = (floor / (scale + nothing)) ** 4 + nothing
+    squares = (effect / (scale + nothing)).square()
+    total = squares.sum(-1, keepdim=True).square() + rounding
+    values = (formulas.inner(squares, squares) + rounding / clean.shape[-1]) / total
+    return Concentrations(values=values[..., 0], sizes=(scale * total**0.25)[..., 0])
+
+
+def is_privileged(readout: Readout) -> bool:
+    """Whether the read-out says that its units mean something one by one; one that says nothing does not."""
+    return isinstance(readout, PrivilegedReadout) and readout.privileged
+
+
+def check_privileged(readout: Readout) -> None:
+    """Raise :class:`~sensverify.errors.InputError` unless :func:`is_privileged`."""
+    if not is_privileged(readout):
+        raise InputError(
+            expected="a read-out with a privileged basis (ReLU units, neurons of an MLP, logits)",
+            got=f"{type(readout).__name__}, which does not say that it has one",
+            remedy="read where single units mean something, or use the score plain",
+        )
+
+
+def effects(readout: Readout, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor) -> Concentrations:
+    """Concentrations ``[S, B]`` of setting the presence of ``directions [S, d]`` to ``alpha``, ``[B]`` or ``[S, B]``.
+
+    Differentiable in ``directions``.
+    """
+    moved = set_presence(batch.x, directions, alpha, readout.centring)
+    return concentrations(clean, readout.read(batch, moved))
+
+
+def estimate(
+    readout: Readout,
+    directions: Tensor,
+    *,
+    generator: torch.Generator,
+    contexts: int = 256,
+    draws: int = 4,
+    probe: Probe | None = None,
+    averaging: Averaging = AVERAGING,
+    pairs_per_chunk: int = 16_384,
+) -> SensitivityEstimate:
+    """Estimate the concentration of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
+
+    Raises ``ValueError`` for fewer than two contexts, and as :func:`estimate_on`.
+    """
+    if contexts < 2:
+        raise ValueError("a standard error needs at least two contexts")
+    return estimate_on(
+        readout,
+        readout.sample(contexts, generator),
+        directions,
+        generator=generator,
+        draws=draws,
+        probe=probe,
+        averaging=averaging,
+        pairs_per_chunk=pairs_per_chunk,
+    )
+
+
+@torch.no_grad()
+def estimate_on(
+    readout: Readout,
+    batch: Batch[Any],
+    directions: Tensor,
+    *,
+    generator: torch.Generator,
+    draws: int = 4,
+    probe: Probe | None = None,
+    averaging: Averaging = AVERAGING,
+    pairs_per_chunk: int = 16_384,
+) -> SensitivityEstimate:
+    """As :func:`estimate`, on given contexts: groups of directions scored on one batch are paired.
+
+    ``effects [S, B]`` of the result are concentrations (averaged over ``α``), its ``weights`` those of the probe times
+    those of the averaging; mean and standard error over contexts follow. The probe's distance plays no part.
+
+    Raises :class:`~sensverify.errors.InputError` for a read-out without a privileged basis.
+    """
+    check_privileged(readout)
+    probe = probe or Probe()
+    clean = readout.clean(batch)
+    alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
+    values, weights = [], []
+    for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch))):
+        drawn = [effects(readout, batch, clean, chunk, alpha) for alpha in alphas]
+        # Side by side as [S, draws·B], so that all weights of one direction have one factor in common.
+        found = Concentrations(
+            values=torch.cat([one.values for one in drawn], 1), sizes=torch.cat([one.sizes for one in drawn], 1)
+        )
+        value, weight = (t.reshape(len(chunk), draws, -1) for t in (found.values, found.weights(averaging)))
+        whole = weight.sum(1)
+        values.append(torch.where(whole > 0, (weight * value).sum(1) / whole, value.mean(1)))
+        weights.append(whole / draws)
+    rho = presence(batch.x, directions, readout.centring)
+    return SensitivityEstimate(
+        effects=torch.cat(values),
+        weights=torch.cat(weights) * probe.weighting.weights(rho),
+        configuration={
+            **probe.to_json(),
+            "distance": None,
+            "score": "selective",
+            "averaging": averaging,
+            "contexts": len(batch),
+            "draws": draws,
+        },
+    )
+
+
+@torch.no_grad()
+def null_effects(readout: Readout, batch: Batch[Any], directions: Tensor) -> Concentrations:
+    """Setting each presence to what it already is: the null control, ``1/n`` everywhere but for rounding."""
+    rho = presence(batch.x, directions, readout.centring)
+    return effects(readout, batch, readout.clean(batch), directions, rho)

@@ -1,0 +1,381 @@
+"""Every way of finding directions behind one interface, so that a table can loop over them.
+
+All methods get the same :class:`Subject`: one fixed sample of contexts, from which searches too must draw, and a
+budget: every direction is shown at most ``presentations`` contexts, repeats counted. To show one costs a search a pass
+through the read-out and an autoencoder a few multiplications per coordinate; so that a baseline does not lose for want
+of training, the cheap ones have a ``generosity``, by which their budget is multiplied. ``figures`` tell what was used.
+
+- :class:`EngineSearch`: the engine's parallel and sequential search; :class:`Spectral`: its closed form;
+- :class:`SparseAutoencoder`: TopK or with a penalty;
+- :class:`PrincipalComponents`, :class:`IndependentComponents`, :class:`RandomDirections`.
+
+PCA, ICA and the spectral solution have at most as many directions as the space has dimensions. Asked for more they
+return fewer; ``asked`` says so, and shares of features recovered remain comparable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sensverify.discovery import SearchOptions, search, total_steps
+from sensverify.errors import InputError
+from sensverify.geometry import Centring, random_directions, unit_directions
+from sensverify.readout import Batch, Readout
+from sensverify.spectral import most_directions, spectral_directions
+from toy_models.autoencoders import AutoencoderOptions, Penalty, TopK, train_autoencoder
+from toy_models.decompositions import (
+    LARGEST_SEED,
+    Decomposition,
+    independent_components,
+    most_components,
+    principal_components,
+    require_sklearn,
+)
+
+SPECTRAL_CONTEXTS = 1024
+"""At most this many, since the spectral method holds all of them, times all directions, in memory at once."""
+
+
+class FixedSample:
+    """``readout`` on a fixed batch: contexts are drawn from it, with replacement, instead of afresh."""
+
+    def __init__(self, readout: Readout, batch: Batch[Any]) -> None:
+        if batch.state is not None and not isinstance(batch.state, Tensor):
+            raise InputError(
+                expected="a read-out whose batches keep nothing, or one tensor with a row per context",
+                got=f"a state of type {type(batch.state).__name__}",
+                remedy="let the read-out keep its state in one tensor",
+            )
+        self.readout, self.batch = readout, batch
+
+    @property
+    def width(self) -> int:
+        """``d``."""
+        return self.readout.width
+
+    @property
+    def centring(self) -> Centring:
+        """The read-out's."""
+        return self.readout.centring
+
+    @property
+    def device(self) -> torch.device:
+        """The read-out's."""
+        return self.readout.device
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch[Any]:
+        """``count`` of the fixed contexts."""
+        rows = torch.randint(len(self.batch), (count,), generator=generator, device=generator.device)
+        state = self.batch.state
+        return Batch(self.batch.x[rows], None if state is None else state[rows])
+
+    def clean(self, batch: Batch[Any]) -> Tensor:
+        """``[B, d_out]``."""
+        return self.readout.clean(batch)
+
+    def read(self, batch: Batch[Any], x: Tensor) -> Tensor:
+        """``[S, B, d_out]`` from ``x [S, B, d]``."""
+        return self.readout.read(batch, x)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The read-out's, and how many contexts there are."""
+        return {**self.readout.describe(), "fixed_contexts": len(self.batch)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a method may look at: ``readout``, restricted to a fixed sample, and how long (``presentations``)."""
+
+    readout: FixedSample
+    presentations: int
+
+    def __post_init__(self) -> None:
+        if self.presentations < 1:
+            raise InputError(
+                expected="at least 1 presentation per direction",
+                got=str(self.presentations),
+                remedy="raise the budget",
+            )
+
+    @property
+    def activations(self) -> Tensor:
+        """``[N, d]``, without what the model's norm cannot see."""
+        return self.readout.centring.project(self.readout.batch.x)
+
+
+def draw_subject(
+    readout: Readout, contexts: int, generator: torch.Generator, *, presentations: int = 150 * 128
+) -> Subject:
+    """Fix ``contexts`` contexts of ``readout``; by default with the budget of a search of 150 steps on 128 contexts."""
+    return Subject(readout=FixedSample(readout, readout.sample(contexts, generator)), presentations=presentations)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Directions:
+    """Unit ``directions [K, d]``, ``K ≤ asked``, inside the centred space.
+
+    ``signed``: whether the method itself tells a direction from its negative. ``figures``: plain JSON on how it went,
+    always with ``presentations`` used per direction. ``seconds`` of wall-clock time.
+    """
+
+    method: str
+    directions: Tensor
+    asked: int
+    signed: bool
+    figures: Mapping[str, Any]
+    seconds: float
+
+
+class Method(Protocol):
+    """One way of finding directions."""
+
+    @property
+    def name(self) -> str:
+        """What a table calls it; different for differently configured methods."""
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """Up to ``count`` directions within the subject's budget; all chance comes from ``generator``.
+
+        Raises :class:`~sensverify.errors.InputError` for a ``count`` below 1 or a budget below one step.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineSearch:
+    """The engine's ascent, parallel or sequential, with ``options``; count, steps and seed are set by ``find``.
+
+    ``label`` names it where a table holds several, such as two probes.
+    """
+
+    options: SearchOptions = dataclasses.field(default_factory=lambda: SearchOptions(contexts=128))
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.options.method == "spectral":
+            raise InputError(expected="a search by steps", got="'spectral'", remedy="use Spectral()")
+
+    @property
+    def name(self) -> str:
+        """``label``, else ``parallel search`` or ``sequential search``."""
+        return self.label or f"{self.options.method} search"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """``count`` directions. Steps are per direction when sequential, so a direction's budget is the same."""
+        started = _start(count)
+        steps = _steps(subject, self.options.contexts)
+        options = dataclasses.replace(self.options, directions=count, steps=steps, seed=_seed(generator))
+        state = search(subject.readout, options)
+        figures = {
+            "presentations": steps * options.contexts,
+            "steps": total_steps(options),
+            "final_score": state.history[-1],
+        }
+        return _directions(self.name, subject, state.directions, count, True, figures, started)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spectral:
+    """The engine's closed form for small interventions; ``iterations`` of subspace iteration."""
+
+    iterations: int = 20
+
+    @property
+    def name(self) -> str:
+        """``spectral``."""
+        return "spectral"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """Orthonormal eigenvectors, whose sign is open; no more than the space has dimensions."""
+        started = _start(count)
+        passes = self.iterations + 1
+        contexts = min(_steps(subject, passes), len(subject.readout.batch), SPECTRAL_CONTEXTS)
+        found = spectral_directions(
+            subject.readout,
+            min(count, most_directions(subject.readout)),
+            generator=_engine_generator(subject, generator),
+            contexts=contexts,
+            iterations=self.iterations,
+        )
+        figures = {"presentations": passes * contexts, "contexts": contexts}
+        return _directions(self.name, subject, found, count, False, figures, started)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAutoencoder:
+    """One latent per direction; ``batch`` and ``learning_rate`` as in ``AutoencoderOptions``."""
+
+    sparsity: TopK | Penalty
+    batch: int = 128
+    learning_rate: float = 3e-3
+    generosity: int = 20
+
+    @property
+    def name(self) -> str:
+        """With its sparsity, since that decides what is found."""
+        if isinstance(self.sparsity, TopK):
+            return f"TopK autoencoder, k = {self.sparsity.active}"
+        return f"ReLU autoencoder, penalty {self.sparsity.strength:g}"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """The decoder's rows, dead latents among them (``dead_share``)."""
+        started = _start(count)
+        sparsity = self.sparsity
+        if isinstance(sparsity, TopK):  # no more can be active than there are
+            sparsity = TopK(active=min(sparsity.active, count))
+        options = AutoencoderOptions(
+            latents=count,
+            sparsity=sparsity,
+            steps=_steps(subject, self.batch, self.generosity),
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            seed=_seed(generator),
+        )
+        trained = train_autoencoder(subject.activations, options)
+        figures = {
+            "presentations": options.steps * options.batch,
+            "loss": trained.loss,
+            "variance_explained": trained.variance_explained,
+            "dead_share": trained.dead_share,
+            "mean_active": trained.mean_active,
+        }
+        return _directions(self.name, subject, trained.directions, count, True, figures, started)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrincipalComponents:
+    """scikit-learn's PCA."""
+
+    @property
+    def name(self) -> str:
+        """``PCA``."""
+        return "PCA"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """Closed form: looks at every context once and uses no chance."""
+        require_sklearn()  # imported before the clock runs
+        started = _start(count)
+        x = subject.activations
+        result = principal_components(x, min(count, most_components(x)))
+        return _decomposed(self.name, subject, result, count, started)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndependentComponents:
+    """scikit-learn's FastICA. An iteration shows every context to every direction, so the budget caps iterations."""
+
+    iterations: int = 500
+    starts: int = 4
+    generosity: int = 800
+
+    @property
+    def name(self) -> str:
+        """``FastICA``."""
+        return "FastICA"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """Columns of the mixing matrix; if not ``converged``, as far as the budget went."""
+        require_sklearn()  # imported before the clock runs
+        started = _start(count)
+        x = subject.activations
+        iterations = min(self.iterations, _steps(subject, self.starts * len(x), self.generosity))
+        result = independent_components(
+            x,
+            min(count, most_components(x)),
+            seed=_seed(generator),
+            iterations=iterations,
+            starts=self.starts,
+        )
+        return _decomposed(self.name, subject, result, count, started)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomDirections:
+    """The control: uniform on the sphere, no data looked at."""
+
+    @property
+    def name(self) -> str:
+        """``random``."""
+        return "random"
+
+    def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
+        """``count`` draws."""
+        started = _start(count)
+        readout = subject.readout
+        drawn = random_directions(count, readout.width, readout.centring, _engine_generator(subject, generator))
+        return _directions(self.name, subject, drawn, count, False, {"presentations": 0}, started)
+
+
+def standard_methods(*, active: int, penalty: float = 0.15) -> tuple[Method, ...]:
+    """One of each. ``active``: latents per row granted to TopK, which no other method is told."""
+    return (
+        EngineSearch(),
+        EngineSearch(options=SearchOptions(method="sequential", contexts=128)),
+        Spectral(),
+        SparseAutoencoder(sparsity=TopK(active=active)),
+        SparseAutoencoder(sparsity=Penalty(strength=penalty)),
+        PrincipalComponents(),
+        IndependentComponents(),
+        RandomDirections(),
+    )
+
+
+def _start(count: int) -> float:
+    if count < 1:
+        raise InputError(expected="at least 1 direction", got=str(count), remedy="ask for one or more")
+    return time.perf_counter()
+
+
+def _steps(subject: Subject, contexts: int, generosity: int = 1) -> int:
+    """How many steps on ``contexts`` contexts the budget pays for."""
+    presentations = generosity * subject.presentations
+    if presentations < contexts:
+        raise InputError(
+            expected=f"a budget of at least {contexts} presentations, one step",
+            got=str(presentations),
+            remedy="raise the budget, or use fewer contexts per step",
+        )
+    return presentations // contexts
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(LARGEST_SEED, (), generator=generator, device=generator.device))
+
+
+def _engine_generator(subject: Subject, generator: torch.Generator) -> torch.Generator:
+    """A generator where the read-out lives."""
+    return torch.Generator(device=subject.readout.device).manual_seed(_seed(generator))
+
+
+def _decomposed(name: str, subject: Subject, result: Decomposition, count: int, started: float) -> Directions:
+    figures = {
+        "presentations": max(1, result.iterations) * len(subject.readout.batch),
+        "variance_explained": result.variance_explained,
+        "converged": result.converged,
+    }
+    return _directions(name, subject, result.directions, count, False, figures, started)
+
+
+def _directions(
+    name: str,
+    subject: Subject,
+    found: Tensor,
+    asked: int,
+    signed: bool,
+    figures: dict[str, Any],
+    started: float,
+) -> Directions:
+    """Unit rows without what the norm cannot see, and the clock stopped."""
+    return Directions(
+        method=name,
+        directions=unit_directions(found.detach(), subject.readout.centring),
+        asked=asked,
+        signed=signed,
+        figures=figures,
+        seconds=time.perf_counter() - started,
+    )
