@@ -37,7 +37,7 @@ from sensverify.claims import Finding, Run, Status
 from sensverify.exhibits import Table
 from sensverify.geometry import Centring, random_directions
 from sensverify.interventions import set_presence
-from sensverify.statistics import Interval, group_mean, mean_interval
+from sensverify.statistics import group_mean, mean_interval
 
 D, N = sympy.symbols("d n", integer=True, positive=True)
 OTHERS, SQUARES, COHERENCE = sympy.symbols("q Q mu", nonnegative=True)
@@ -348,14 +348,10 @@ def relu_table(run: Run) -> list[tuple[Any, ...]]:
             moved = set_presence(x, s, 0.5, Centring.NONE)
             effect = torch.relu(moved @ frame.T) - torch.relu(x @ frame.T)
             behind.append(group_mean(formulas.concentration(effect)[..., 0], generator))
-        texts = [_text(interval) for interval in (*linear, *behind)]
+        texts = [interval.text() for interval in (*linear, *behind)]
         exact = f"{3 * d / (n * (d + 2)):.3g}"
         rows.append((n, d, f"{d * (d + 2) / (3 * n):.3g}", *texts[:2], exact, active, *texts[2:]))
     return rows
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def twin_one_per_cent_more(run: Run) -> Finding:

@@ -62,6 +62,17 @@ class Sweep:
     failure: Mapping[str, Any] | None
     untried: Sequence[str] = ()
 
+    def trouble(self) -> Finding | None:
+        """Why what is said to hold instead of a refuted law was not seen to: it failed somewhere, or was not tried."""
+        if self.failure is None and not self.untried:
+            return None
+        evidence = {"law_fails_in_floating_point": self.failure, "not_tried": list(self.untried)}
+        return Finding(status=Status.INCONCLUSIVE, evidence=evidence)
+
+    def summary(self) -> dict[str, Any]:
+        """Cases and errors, for the evidence of a refutation."""
+        return {"cases": self.cases, "largest_error_over_bound": dict(self.largest)}
+
     def join(self, proved: Finding, *, bounds: Mapping[str, str]) -> Finding:
         """``proved`` with the sweep in its evidence; REFUTED by the failing case if there is one.
 

@@ -241,7 +241,7 @@ def _proved(run: Run, program: str, library: Library, theorems: Sequence[Theorem
             return Finding(status=Status.INCONCLUSIVE, evidence={**evidence, "reason": second.objection})
         evidence["coqchk"] = f"accepts all compiled files and the standard library, no axioms, {second.seconds:.0f} s"
     lines = [
-        ProofLine(text="A table F of three values on n points; symmetric, diagonal included.", checked_by="hypothesis"),
+        ProofLine(text="A table F of three values on n points; symmetric, diagonal included.", taken="hypothesis"),
         ProofLine(text="Its hypotheses in Coq: " + f"`{_TABLE}` `{_SYMMETRIC}`".replace(" ->`", "`")),
     ]
     for theorem in theorems:

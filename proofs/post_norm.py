@@ -210,15 +210,14 @@ def check_post_norm(run: Run, block: PostNorm = PostNorm()) -> Finding:
         doubts = {"objections": objections, "law_of_the_block": instead.status.value}
         return Finding(status=Status.INCONCLUSIVE, evidence=doubts, exhibits=(instead.derivation(),))
     swept = run.shared("proofs: post-norm in floating point", lambda: sweep(run, "LN-7", _compare_post_norm))
-    if swept.failure is not None or swept.untried:
-        trouble = {"law_fails_in_floating_point": swept.failure, "not_tried": list(swept.untried)}
-        return Finding(status=Status.INCONCLUSIVE, evidence=trouble)
+    if trouble := swept.trouble():
+        return trouble
     evidence = {
         "what_holds": f"‖F(x)‖² = d; F(kx) = F(x) exactly if P(kx + f(kx)) is a positive multiple of P(x + f(x)), as "
         f"for f(kx) = kf(x); {instead.steps} steps checked by machine",
         "limit": "‖F(kx) − LN(x)‖ ≤ 2√d‖Pf(kx)‖/(k‖Px‖): a bounded branch is forgotten as k → ∞",
         "smallest_dimension": "2 for F(kx) = F(x) and F(kx) = kF(x), 3 for the direction",
-        "floating_point": {"cases": swept.cases, "largest_error_over_bound": dict(swept.largest)},
+        "floating_point": swept.summary(),
     }
     if block == PostNorm():
         publish(run, "LN-7", refuted.witness)

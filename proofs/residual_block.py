@@ -218,16 +218,15 @@ def check_block(run: Run, block: Block = Block()) -> Finding:
         doubts = {"objections": objections, "law_of_the_block": instead.status.value}
         return Finding(status=Status.INCONCLUSIVE, evidence=doubts, exhibits=(instead.derivation(),))
     swept = run.shared("proofs: block in floating point", lambda: sweep(run, "LN-6", _compare_block))
-    if swept.failure is not None or swept.untried:
-        trouble = {"law_fails_in_floating_point": swept.failure, "not_tried": list(swept.untried)}
-        return Finding(status=Status.INCONCLUSIVE, evidence=trouble)
+    if trouble := swept.trouble():
+        return trouble
     evidence = {
         "what_holds": f"the update F(x) − x does not see the scale of x; {instead.steps} steps checked by machine",
         "cosine": "cos(F(kx), kF(x)) = (kX + (k+1)C + Q)/(√(k²X + 2kC + Q)·√(X + 2C + Q)) with X = ⟨x,x⟩, C = ⟨x,f⟩, "
         "Q = ⟨f,f⟩",
         "limit": "cos(x, F(x)) for k → ∞",
         "kept": "the direction is kept for all k exactly if f(LN(x)) is parallel to x",
-        "floating_point": {"cases": swept.cases, "largest_error_over_bound": dict(swept.largest)},
+        "floating_point": swept.summary(),
     }
     if block == Block():
         publish(run, "LN-6", refuted.witness)

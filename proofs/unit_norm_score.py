@@ -261,12 +261,8 @@ def share_of_the_norm(run: Run, *, width: int = 64, directions: int = 16) -> lis
         ours = angular_distance(clean, block(rotated))
         chance = torch.Generator().manual_seed(run.seed + 1)
         estimates = [group_mean(published, chance), group_mean(null, chance), group_ratio(null, published, chance)]
-        rows.append((multiple, *(_text(e) for e in (*estimates, group_mean(ours, chance)))))
+        rows.append((multiple, *(e.text() for e in (*estimates, group_mean(ours, chance)))))
     return rows
-
-
-def _text(interval: Any) -> str:
-    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def twin_parallel_block(run: Run) -> Finding:

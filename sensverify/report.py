@@ -222,7 +222,7 @@ class _Entry:
 
     @property
     def differs(self) -> bool:
-        return not self.as_expected and self.status is not Status.SKIPPED
+        return self.status.differs_from(self.expected)
 
 
 def write_html(directory: Path) -> Path:

@@ -24,6 +24,10 @@ class Interval:
         """``{"value", "low", "high"}``."""
         return dataclasses.asdict(self)
 
+    def text(self) -> str:
+        """``value [low, high]`` to three digits, for a cell of a table."""
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
 
 def _weights(items: int, resamples: int, generator: torch.Generator) -> Tensor:
     """Bootstrap weights ``[resamples, items]``: how often each item is drawn, over the number of draws."""

@@ -34,6 +34,10 @@ class Status(enum.StrEnum):
         """One sentence for the reader of a report."""
         return _MEANINGS[self]
 
+    def differs_from(self, expected: Status) -> bool:
+        """Whether something else was concluded than expected; SKIPPED concludes nothing."""
+        return self is not expected and self is not Status.SKIPPED
+
 
 _MEANINGS = {
     Status.PROVED: "Every step was checked by machine, symbolically or by certificate.",
@@ -89,7 +93,7 @@ class Verdict:
     @property
     def differs(self) -> bool:
         """Whether something else was concluded than expected; a claim that was SKIPPED concludes nothing."""
-        return not self.as_expected and self.status is not Status.SKIPPED
+        return self.status.differs_from(self.claim.expected)
 
     def to_json(self) -> dict[str, Any]:
         """The claim's entry in ``verdicts.json`` (schema 1)."""
