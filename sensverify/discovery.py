@@ -8,8 +8,12 @@ already found. *Spectral* (:mod:`sensverify.spectral`) needs no ascent and can a
 The objective is ``Σ log SeS(s_i)``: the maximisers of SeS are its own, and step sizes and the strength of
 repulsion mean the same on a toy whose effects are 0.1 as on a language model whose effects are 0.001.
 
-With ``score="selective"`` it is ``Σ log C(s_i)``, the concentration of the effect (:mod:`sensverify.selectivity`),
-on read-outs with a privileged basis. A direction and its negative move different units; there, both may be found.
+With ``score="selective"`` or ``"peak"`` it is ``Σ log`` of the effect's concentration or of peak sensitivity
+(:mod:`sensverify.selectivity`), on read-outs with a privileged basis. A direction and its negative move different
+units; there, both may be found.
+
+Repulsion fades out over the second half of a search: it is there to spread directions over features, and would in the
+end keep them off their places, most of all where there are more directions than features.
 """
 
 from __future__ import annotations
@@ -32,10 +36,13 @@ from sensverify.sensitivity import Probe, effects
 from sensverify.spectral import most_directions, spectral_directions
 
 Method = Literal["parallel", "sequential", "spectral"]
-Score = Literal["plain", "selective"]
+Score = Literal["plain", "selective", "peak"]
 
 DUPLICATE_COSINE = 0.9
-"""Two directions closer than this are one found twice: in absolute cosine, or signed in a selective search."""
+"""Two directions closer than this are one found twice: in absolute cosine, or signed unless the score is plain."""
+
+RESEEDINGS = (1 / 8, 1 / 4, 3 / 8, 1 / 2)
+"""When, as shares of all steps, a parallel search starts duplicates afresh: early enough for them to arrive."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +51,9 @@ class SearchOptions:
 
     ``steps`` is per direction in sequential mode and for all directions together in parallel mode.
     ``learning_rate`` is the angle in radians of an early step. ``contexts`` are drawn afresh every step.
-    ``averaging`` is how the selective score averages over them; the plain one has no use for it. ``repulsion`` is for
-    no more directions than there are features: of two on one feature, the barrier pushes both off its place.
+    ``averaging`` is how the selective score averages over them; the others have no use for it. ``repulsion`` is the
+    strength of the penalty on overlap, by default 1 for the plain score and 0.1 for the others: those are meant for
+    more directions than there are features, where a strong barrier keeps surplus directions hanging beside features.
     """
 
     directions: int = 16
@@ -53,7 +61,7 @@ class SearchOptions:
     method: Method = "parallel"
     contexts: int = 64
     learning_rate: float = 0.1
-    repulsion: float = 1.0
+    repulsion: float | None = None
     start: Literal["random", "spectral"] = "random"
     score: Score = "plain"
     averaging: Averaging = selectivity.AVERAGING
@@ -64,14 +72,22 @@ class SearchOptions:
         if min(self.directions, self.steps, self.contexts) < 1:
             raise ValueError("directions, steps and contexts are at least 1")
 
+    @property
+    def barrier(self) -> float:
+        """The strength of repulsion in force."""
+        if self.repulsion is not None:
+            return self.repulsion
+        return 1.0 if self.score == "plain" else 0.1
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for ``cfg.json``."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["repulsion"] = self.barrier
         probe = self.probe.to_json()
-        if self.score == "plain":
+        if self.score != "selective":
             del fields["averaging"]
-        else:
-            probe["distance"] = None  # concentration takes its place
+        if self.score != "plain":
+            probe["distance"] = None  # what is measured of the effect takes its place
         return {**fields, "probe": probe}
 
 
@@ -156,7 +172,7 @@ def _check_score(readout: Readout, options: SearchOptions) -> None:
         return
     if options.method == "spectral":
         raise InputError(
-            expected="the method parallel or sequential with the score selective",
+            expected=f"the method parallel or sequential with the score {options.score}",
             got="spectral, which solves for plain sensitivity",
             remedy="pass another method; an ascent may still start from the spectral solution",
         )
@@ -177,7 +193,10 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     alpha = options.probe.law.stratified(1, len(batch), state.generator)[0].to(batch.x)
     scores = _scores(readout, options, batch, clean, directions, alpha)
     objective = torch.log(scores + torch.finfo(scores.dtype).tiny).sum()
-    objective = objective - options.repulsion * _overlap(directions, state.directions[: active.start], options)
+    # Deflation keeps sequential directions apart to the end: they have only those found before to keep clear of.
+    fading = min(1.0, 2 * (1 - step_in_stage / options.steps)) if options.method == "parallel" else 1.0
+    overlap = _overlap(directions, state.directions[: active.start], options)
+    objective = objective - fading * options.barrier * overlap
     (gradient,) = torch.autograd.grad(objective, directions)
 
     beta_first, beta_second = 0.9, 0.99
@@ -194,7 +213,7 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     state.momentum[active] = tangent(moved, momentum)
     state.second_moment[active] = second
     state.history.append(float(scores.detach().mean()))
-    if options.method == "parallel" and step_in_stage in (options.steps // 4, options.steps // 2):
+    if options.method == "parallel" and step_in_stage in {int(share * options.steps) for share in RESEEDINGS}:
         _reseed_duplicates(readout, options, state)
 
 
@@ -203,12 +222,15 @@ def _scores(
 ) -> Tensor:
     """The score ``[S]`` of each direction on this batch; the weights are part of it and carry gradient."""
     probe = options.probe
-    if options.score == "selective":
-        found = selectivity.effects(readout, batch, clean, directions, alpha)
-        table, weights = found.values, found.weights(options.averaging)
+    weights = None
+    if options.score == "plain":
+        table = effects(readout, batch, clean, directions, alpha, probe.distance, probe.reference)
     else:
-        table = effects(readout, batch, clean, directions, alpha, probe.distance)
-        weights = None
+        found = selectivity.effects(readout, batch, clean, directions, alpha, probe.reference)
+        if options.score == "peak":
+            table = selectivity.peaks(found, clean)
+        else:
+            table, weights = found.values, found.weights(options.averaging)
     if probe.weighting.kind != "none":
         inactive = probe.weighting.weights(presence(batch.x, directions, readout.centring))
         weights = inactive if weights is None else inactive * weights
@@ -230,13 +252,13 @@ def _overlap(directions: Tensor, found: Tensor, options: SearchOptions) -> Tenso
 
 
 def _likeness(directions: Tensor, others: Tensor, options: SearchOptions) -> Tensor:
-    """Cosines ``[S, R]`` in which 0 is far and 1 the same: absolute for the plain score, signed for the selective one.
+    """Cosines ``[S, R]`` in which 0 is far and 1 the same: absolute for the plain score, signed for the others.
 
     A direction and its negative move different units. Where features come in opposite pairs, as trained toys with
     ``n = 2d`` have them, absolute cosines would keep half of them from being found.
     """
     cosines = directions @ others.T
-    return cosines.clamp_min(0) if options.score == "selective" else cosines.abs()
+    return cosines.abs() if options.score == "plain" else cosines.clamp_min(0)
 
 
 def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchState) -> None:

@@ -159,6 +159,29 @@ class Heatmap(Exhibit):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Arrows(Exhibit):
+    """Vectors of the plane drawn from the origin, group by group: the geometry of a model with two dimensions.
+
+    ``outlines`` are closed lines through the points given, in the plane of the arrows, e.g. a sensitivity as radius
+    over the angle; ``unit_circle`` draws that circle. Raises ``ValueError`` for a vector or point that is no pair, and
+    for a name that is both a group's and an outline's.
+    """
+
+    kind: ClassVar[str] = "arrows"
+    groups: Mapping[str, Sequence[tuple[float, float]]]
+    outlines: Mapping[str, Sequence[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    unit_circle: bool = False
+
+    def __post_init__(self) -> None:
+        for field, mapping in (("groups", self.groups), ("outlines", self.outlines)):
+            for name, vectors in mapping.items():
+                if any(len(vector) != 2 for vector in vectors):
+                    raise ValueError(f"expected pairs of numbers in {field}[{name!r}] of the arrows {self.title!r}")
+        if both := set(self.groups) & set(self.outlines):
+            raise ValueError(f"expected names in outlines that are not in groups, got {sorted(both)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Excerpt:
     """A context with the token at the intervened position highlighted, and the presence measured there."""
 
@@ -189,7 +212,7 @@ class DirectionGallery(Exhibit):
 
 
 KINDS: Mapping[str, type[Exhibit]] = {
-    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, Heatmap, DirectionGallery)
+    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, Heatmap, Arrows, DirectionGallery)
 }
 
 

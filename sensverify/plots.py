@@ -20,8 +20,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from markupsafe import Markup
 
+from sensverify.arrows import ARROWS_HEIGHT, arrows_table, paint_arrows
 from sensverify.errors import MissingExtraError
-from sensverify.exhibits import Curve, Exhibit, Heatmap, Histogram, Intervals, Table
+from sensverify.exhibits import Arrows, Curve, Exhibit, Heatmap, Histogram, Intervals, Table
 from sensverify.heatmaps import heatmap_height, heatmap_table, paint_heatmap
 from sensverify.mathematics import number
 from sensverify.palette import INK as _INK
@@ -97,7 +98,8 @@ def draw(exhibit: Exhibit, *, uid: str) -> Drawing | None:
 
 
 def as_table(exhibit: Exhibit, *, most_rows: int = 12) -> Table | None:
-    """What a plot shows, in numbers: quantiles of a histogram, at most ``most_rows`` points of a curve.
+    """What a plot shows, in numbers: quantiles of a histogram, at most ``most_rows`` points of a curve or
+    arrows of a group.
 
     ``None`` for the kinds that are no plots.
     """
@@ -121,6 +123,8 @@ def as_table(exhibit: Exhibit, *, most_rows: int = 12) -> Table | None:
         return Table(title=title, caption=caption, columns=[exhibit.x_label, *exhibit.series], rows=rows)
     if isinstance(exhibit, Heatmap):
         return heatmap_table(exhibit, most_rows)
+    if isinstance(exhibit, Arrows):
+        return arrows_table(exhibit, most_rows)
     return None
 
 
@@ -138,6 +142,8 @@ def _painter(exhibit: Exhibit) -> tuple[Paint | None, float]:
         return lambda figure, axes: _intervals(exhibit, axes), max(1.3, 0.75 + 0.16 * lines)
     if isinstance(exhibit, Heatmap):
         return lambda figure, axes: paint_heatmap(exhibit, figure, axes), heatmap_height(exhibit)
+    if isinstance(exhibit, Arrows):
+        return lambda figure, axes: paint_arrows(exhibit, figure, axes), ARROWS_HEIGHT
     return None, 0.0
 
 

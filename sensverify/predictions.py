@@ -2,6 +2,10 @@
 
 ``predictions.json`` carries its date, the sentences that say which runs each prediction comes from, and a sha256 over
 everything else in the file. A hash keeps honest people honest: it shows that what judged a model is what was derived.
+The hash is of the content, whatever the order of its keys; so that the text says what the content is, a key given twice
+and a number that is not spelled as it was written are refused too.
+
+An order of means, "found > SAE > random", is two predictions: each ratio with ``low = 1`` and no upper side.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from sensverify import __version__
 from sensverify.errors import InputError
@@ -27,7 +32,10 @@ Outcome = Literal["inside", "outside", "undecided"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """An interval for one quantity; ``None`` leaves that side open."""
+    """An interval for one quantity; ``None`` leaves that side open. ``derived_from`` names the runs and the rule.
+
+    Raises ``ValueError`` for an interval that excludes everything or nothing, and for an empty text.
+    """
 
     id: str
     quantity: str
@@ -38,6 +46,13 @@ class Prediction:
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
             raise ValueError("a prediction that excludes nothing predicts nothing")
+        if not all(math.isfinite(end) for end in (self.low, self.high) if end is not None):
+            raise ValueError("low and high are finite; None leaves a side open")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low is above high")
+        for name in ("id", "quantity", "derived_from"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} is empty")
 
     def judge(self, measured: Interval) -> Outcome:
         """Whether the measured interval lies wholly inside the prediction, wholly outside, or across its edge."""
@@ -55,12 +70,15 @@ class Prediction:
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write ``path`` atomically, with date, version and hash."""
+    """Write ``path`` atomically, with date, version and hash. Raises ``ValueError`` for two of one ID."""
+    entries = list(predictions)
+    if len({entry.id for entry in entries}) < len(entries):
+        raise ValueError(f"two predictions of one ID among {[entry.id for entry in entries]}")
     document: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "version": __version__,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "predictions": [prediction.to_json() for prediction in predictions],
+        "predictions": [entry.to_json() for entry in entries],
     }
     document["sha256"] = _digest(document)
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -69,30 +87,82 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 def load_predictions(path: Path) -> dict[str, Prediction]:
     """The predictions in ``path`` by ID.
 
-    Raises :class:`~sensverify.errors.InputError` for a file that is missing, not of this schema, or edited.
+    Raises :class:`~sensverify.errors.InputError` for a file that is missing, not of this schema, or edited, and for
+    one whose hash fits but whose entries are no predictions or share an ID.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            expected="a readable predictions.json",
-            got=f"{path}: {type(error).__name__}",
-            remedy="pass a file that `sensverify verify toy_models --out DIR` wrote",
-        ) from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
-        raise InputError(
-            expected=f"predictions of schema {SCHEMA_VERSION}",
-            got=f"{path}",
-            remedy="derive them again with `sensverify verify toy_models --out DIR`",
+        document = json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_float=_as_spelled,
+            parse_constant=_no_constant,
+            object_pairs_hook=_each_key_once,
         )
-    recorded = document.pop("sha256", None)
-    if recorded != _digest(document):
-        raise InputError(
-            expected="predictions as they were derived",
-            got=f"{path} whose hash does not fit its content",
-            remedy="use the unedited file, or derive it again with `sensverify verify toy_models --out DIR`",
-        )
-    return {entry["id"]: Prediction(**entry) for entry in document["predictions"]}
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA_VERSION:
+            _refuse(f"predictions of schema {SCHEMA_VERSION}", f"{path}")
+        recorded = document.pop("sha256", None)
+        fits = recorded == _digest(document)
+    except OSError as error:
+        _refuse("a readable predictions.json", f"{path}: {type(error).__name__}")
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no JSON, or refused by a hook
+        _refuse("predictions as they were derived, in strict JSON", f"{path}: {error}")
+    if not fits:
+        _refuse("predictions as they were derived", f"{path}, edited: its hash does not fit its content")
+    entries = document.get("predictions")
+    if not isinstance(entries, list):
+        _refuse("a list of predictions", f"{path} without one")
+    predictions: dict[str, Prediction] = {}
+    for position, entry in enumerate(entries, 1):
+        where = f"{path}: prediction number {position}"
+        prediction = _decode(entry, where)
+        if prediction.id in predictions:
+            _refuse("one prediction for each ID", f"{where}: {prediction.id!r} again")
+        predictions[prediction.id] = prediction
+    return predictions
+
+
+def _decode(entry: Any, where: str) -> Prediction:
+    """One entry of the list, with exactly the fields of a prediction and their types."""
+    names = [field.name for field in dataclasses.fields(Prediction)]
+    expected = f"predictions with the fields {', '.join(names)}"
+    if not isinstance(entry, dict):
+        _refuse(expected, f"{where}: {entry!r}"[:300])
+    for complaint, keys in (("without", set(names) - set(entry)), ("with unknown", set(entry) - set(names))):
+        if keys:
+            _refuse(expected, f"{where}: {complaint} {', '.join(sorted(map(repr, keys)))}"[:300])
+    for name, value in entry.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (value is None or number if name in ("low", "high") else isinstance(value, str)):
+            kind = "a number or null" if name in ("low", "high") else "a text"
+            _refuse(f"{kind} as {name} of a prediction", f"{where}: {value!r}"[:300])
+    try:
+        return Prediction(**entry)
+    except (ValueError, OverflowError) as error:  # OverflowError: a whole number beyond all floats
+        _refuse("predictions that can be judged", f"{where}: {error}")
+
+
+def _refuse(expected: str, got: str) -> NoReturn:
+    remedy = "use the unedited file, or derive it again with `sensverify verify toy_models --out DIR`"
+    raise InputError(expected=expected, got=got, remedy=remedy)
+
+
+def _as_spelled(text: str) -> float:
+    """The number, if this is how it is written: the last of 17 digits can change without changing the number."""
+    value = float(text)
+    if repr(value) != text:
+        raise ValueError(f"edited: the number {text} is written {value!r}")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object, unless a key stands in it twice: one value would be read by people, the other judged by."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f"edited: a key given twice among {sorted(key for key, _ in pairs)}")
+    return content
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -1,16 +1,27 @@
-"""Selective sensitivity: how concentrated the effect of a direction is on few units of the read-out (claim SE-5).
+"""Selective sensitivity: effects that are concentrated on few units of the read-out (claim SE-5).
 
-The effect of an intervention is ``Δ = f_b(I_s^α(x)) − f_b(x)``; its concentration ``C = ‖Δ‖₄⁴/‖Δ‖₂⁴`` lies between
-``1/n``, spread over all ``n`` units, and 1, all on one. It says where an effect lands, not how large it is. It means
-something only where single units mean something: behind a ReLU, in the neurons of an MLP, at the logits. A residual
-stream may be rotated at will; a read-out therefore has to say that its basis is privileged
+The effect of an intervention is ``Δ = f_b(I_s^α(x)) − f_b(x)``, or against the absent reference (see
+:mod:`sensverify.sensitivity`). Two measures of it:
+
+- *concentration* ``C = ‖Δ‖₄⁴/‖Δ‖₂⁴``, between ``1/n``, spread over all ``n`` units, and 1, all on one. It says where
+  an effect lands, not how large it is.
+- *peak sensitivity* ``‖Δ‖₄⁴/E‖f_b(x)‖₂⁴``, concentration times size: large effects on few units.
+
+Both mean something only where single units mean something: behind a ReLU, in the neurons of an MLP, at the logits. A
+residual stream may be rotated at will; a read-out therefore has to say that its basis is privileged
 (:class:`sensverify.readout.PrivilegedReadout`), and any other is refused.
+
+*Which to maximise.* Let the read-out be linear, ``Δ ∝ Wᵀs``. A quotient does not change when ``s`` is written in other
+coordinates, so the maximisers of ``C`` are those of the whitened frame: near ``M⁻¹w_i`` with ``M = WWᵀ``, the *dual* of
+a feature, which agrees with ``w_i`` if the frame is tight, as trained dictionaries nearly are, and otherwise has cosine
+``√(1 − d/n)`` to it on random frames. Peak sensitivity, ``Σ⟨w_j, s⟩⁴`` on the unit sphere, is 1 or more at a unit
+feature of any frame and ``3n/(d(d+2))`` at a random direction, on average; its maximisers are near ``w_i`` itself.
 
 *No effect* would be 0/0 and counts as spread, ``1/n``. So that nothing jumps there, and the concentration of rounding
 errors is not taken for one of effects, the engine computes ``(‖Δ‖₄⁴ + φ⁴/n)/(‖Δ‖₂⁴ + φ⁴)`` with
 ``φ = 64·eps·‖f_b(x)‖``: smooth, in the same range, and for ``‖Δ‖ ≥ 100φ`` within ``1e-8`` of ``C``.
 
-Contexts are averaged *by effect*, ``C(s) = E‖Δ‖₄⁴/E‖Δ‖₂⁴``, each with the weight ``‖Δ‖₂⁴``, and not as ``E C``:
+Concentration is averaged *by effect*, ``C(s) = E‖Δ‖₄⁴/E‖Δ‖₂⁴``, each context with the weight ``‖Δ‖₂⁴``, not as ``E C``:
 
 - In the theory the read-out is linear and the step goes along ``s``: ``Δ`` is one vector up to a factor, and the two
   agree. The intervention also shrinks what else is active, and units have thresholds; then they do not. Where ``α`` is
@@ -24,8 +35,9 @@ Contexts are averaged *by effect*, ``C(s) = E‖Δ‖₄⁴/E‖Δ‖₂⁴``, e
   that was active. Features on the toys have 0.65 to 0.68 where ``E C`` gives 0.78 to 0.84. Each of the two is to be
   compared with its own value for random directions.
 
-*A direction and its negative* can be equally selective, because ``C(−Δ) = C(Δ)``: taking a dense feature away lands on
-its unit just as adding it does. What is found is a feature or the removal of one; the sign of the effect tells which.
+*A direction and its negative* can be equally selective, because ``Δ`` and ``−Δ`` are: taking a dense feature away lands
+on its unit just as adding it does. What is found is a feature or the removal of one; the sign of the effect tells
+which, and with the absent reference nothing is there to be taken away.
 
 *Units are taken as they come*: one whose scale is ten times that of the others draws every effect to itself.
 """
@@ -33,6 +45,7 @@ its unit just as adding it does. What is found is a feature or the removal of on
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -41,15 +54,20 @@ from torch import Tensor
 from sensverify import formulas
 from sensverify.errors import InputError
 from sensverify.geometry import presence
-from sensverify.interventions import set_presence
 from sensverify.readout import Batch, PrivilegedReadout, Readout
-from sensverify.sensitivity import Probe, SensitivityEstimate
+from sensverify.sensitivity import Probe, Reference, SensitivityEstimate, compared
 
 Averaging = Literal["contexts", "effects"]
 """How contexts are averaged: each with the same weight, ``E C``, or by effect, ``E‖Δ‖₄⁴/E‖Δ‖₂⁴``."""
 
 AVERAGING: Averaging = "effects"
 """The default, for the reasons that the module gives."""
+
+Measure = Literal["concentration", "peak"]
+"""Where effects land, whatever their size, or large effects on few units."""
+
+SCORE_OF: Mapping[Measure, str] = {"concentration": "selective", "peak": "peak"}
+"""What a search that maximises the measure is called (:class:`sensverify.discovery.SearchOptions`)."""
 
 ROUNDINGS = 64
 """Effects smaller than this many roundings of the read-out count as none."""
@@ -71,10 +89,24 @@ class Concentrations:
         return ((self.sizes + nothing) / (largest + nothing)) ** 4
 
 
+def peaks(found: Concentrations, clean: Tensor) -> Tensor:
+    """Peak sensitivities ``‖Δ‖₄⁴/E‖f_b(x)‖₂⁴``, ``[S, B]``; the mean is over the contexts of ``clean [B, n]``.
+
+    Divided by one number for all contexts, not by each one's own, which behind a ReLU may be zero.
+    """
+    length = torch.linalg.vector_norm(clean.detach(), dim=-1)
+    largest = length.max()
+    typical = largest * (length / largest.clamp_min(torch.finfo(length.dtype).tiny)).pow(4).mean() ** 0.25
+    return found.values * (found.sizes / (typical + (typical == 0))) ** 4
+
+
 def concentrations(clean: Tensor, perturbed: Tensor) -> Concentrations:
-    """Concentration and size of the effects ``perturbed [S, B, n] − clean [B, n]``; differentiable in ``perturbed``."""
+    """Concentration and size of the effects ``perturbed [S, B, n] − clean``; differentiable in both.
+
+    ``clean``, the reference, is ``[B, n]`` or ``[S, B, n]``.
+    """
     effect = perturbed - clean
-    floor = ROUNDINGS * torch.finfo(clean.dtype).eps * torch.linalg.vector_norm(clean, dim=-1, keepdim=True)
+    floor = ROUNDINGS * torch.finfo(clean.dtype).eps * torch.linalg.vector_norm(clean.detach(), dim=-1, keepdim=True)
     # Divided by its largest entry, an effect can be raised to the fourth power in any dtype; the quotient is the same.
     scale = torch.maximum(effect.detach().abs().amax(-1, keepdim=True), floor)
     nothing = scale == 0  # no effect, and a clean read-out of zero
@@ -100,13 +132,19 @@ def check_privileged(readout: Readout) -> None:
         )
 
 
-def effects(readout: Readout, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor) -> Concentrations:
+def effects(
+    readout: Readout,
+    batch: Batch[Any],
+    clean: Tensor,
+    directions: Tensor,
+    alpha: Tensor,
+    reference: Reference = "clean",
+) -> Concentrations:
     """Concentrations ``[S, B]`` of setting the presence of ``directions [S, d]`` to ``alpha``, ``[B]`` or ``[S, B]``.
 
     Differentiable in ``directions``.
     """
-    moved = set_presence(batch.x, directions, alpha, readout.centring)
-    return concentrations(clean, readout.read(batch, moved))
+    return concentrations(*compared(readout, batch, clean, directions, alpha, reference))
 
 
 def estimate(
@@ -118,9 +156,10 @@ def estimate(
     draws: int = 4,
     probe: Probe | None = None,
     averaging: Averaging = AVERAGING,
+    measure: Measure = "concentration",
     pairs_per_chunk: int = 16_384,
 ) -> SensitivityEstimate:
-    """Estimate the concentration of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
+    """Estimate the ``measure`` of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
 
     Raises ``ValueError`` for fewer than two contexts, and as :func:`estimate_on`.
     """
@@ -134,6 +173,7 @@ def estimate(
         draws=draws,
         probe=probe,
         averaging=averaging,
+        measure=measure,
         pairs_per_chunk=pairs_per_chunk,
     )
 
@@ -148,12 +188,14 @@ def estimate_on(
     draws: int = 4,
     probe: Probe | None = None,
     averaging: Averaging = AVERAGING,
+    measure: Measure = "concentration",
     pairs_per_chunk: int = 16_384,
 ) -> SensitivityEstimate:
     """As :func:`estimate`, on given contexts: groups of directions scored on one batch are paired.
 
-    ``effects [S, B]`` of the result are concentrations (averaged over ``α``), its ``weights`` those of the probe times
-    those of the averaging; mean and standard error over contexts follow. The probe's distance plays no part.
+    ``effects [S, B]`` of the result are concentrations or peaks (averaged over ``α``). ``weights`` are those of the
+    probe, for concentrations times those of the averaging; mean and standard error over contexts follow. The probe's
+    distance plays no part.
 
     Raises :class:`~sensverify.errors.InputError` for a read-out without a privileged basis.
     """
@@ -163,12 +205,17 @@ def estimate_on(
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     values, weights = [], []
     for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch))):
-        drawn = [effects(readout, batch, clean, chunk, alpha) for alpha in alphas]
+        drawn = [effects(readout, batch, clean, chunk, alpha, probe.reference) for alpha in alphas]
         # Side by side as [S, draws·B], so that all weights of one direction have one factor in common.
         found = Concentrations(
             values=torch.cat([one.values for one in drawn], 1), sizes=torch.cat([one.sizes for one in drawn], 1)
         )
-        value, weight = (t.reshape(len(chunk), draws, -1) for t in (found.values, found.weights(averaging)))
+        if measure == "peak":
+            value = torch.cat([peaks(one, clean) for one in drawn], 1)
+            weight = torch.ones_like(value)
+        else:
+            value, weight = found.values, found.weights(averaging)
+        value, weight = (t.reshape(len(chunk), draws, -1) for t in (value, weight))
         whole = weight.sum(1)
         values.append(torch.where(whole > 0, (weight * value).sum(1) / whole, value.mean(1)))
         weights.append(whole / draws)
@@ -179,8 +226,8 @@ def estimate_on(
         configuration={
             **probe.to_json(),
             "distance": None,
-            "score": "selective",
-            "averaging": averaging,
+            "score": SCORE_OF[measure],
+            "averaging": averaging if measure == "concentration" else None,
             "contexts": len(batch),
             "draws": draws,
         },

@@ -2,6 +2,12 @@
 
 Contexts are the unit of chance: every standard error is over contexts, the draws of ``α`` inside one context
 being averaged first. All directions see the same contexts and the same ``α``, so comparisons are paired.
+
+What is compared with ``f_b(I_s^α(x))`` is a choice. The published *clean* reference is ``f_b(x)``: the step from the
+presence ``ρ`` that there was to ``α`` is the larger the more negative ``ρ``, so that leaning against what is always
+there, the mean activation first of all, is rewarded. The *absent* reference is ``f_b(I_s^0(x))``: the model with
+presence ``α`` against the model with none. Then the step is the same in every context, ``arcsin α``, and since
+``I_s^α ∘ I_s^0 = I_s^α`` (RN-2) nothing that was there can be counted as removed. It costs a second read.
 """
 
 from __future__ import annotations
@@ -59,13 +65,18 @@ class Weighting:
         return torch.ones_like(rho)
 
 
+Reference = Literal["clean", "absent"]
+"""What an intervention is compared with: the activation as it was, or with presence 0."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-    """How sensitivity is measured: the law of ``α``, the weighting, the distance. The same in search and evaluation."""
+    """How sensitivity is measured: law of ``α``, weighting, distance, reference. The same in search and evaluation."""
 
     law: PresenceLaw = PresenceLaw()
     weighting: Weighting = Weighting()
     distance: Distance = angular_distance
+    reference: Reference = "clean"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for the result's configuration."""
@@ -74,6 +85,7 @@ class Probe:
             "weighting": self.weighting.kind,
             "weighting_scale": None if self.weighting.kind == "none" else self.weighting.scale,
             "distance": getattr(self.distance, "__name__", str(self.distance)),
+            "reference": self.reference,
         }
 
 
@@ -105,10 +117,21 @@ def effects(
     directions: Tensor,
     alpha: Tensor,
     distance: Distance = angular_distance,
+    reference: Reference = "clean",
 ) -> Tensor:
     """``D(f(x), f(I_s^α(x))) [S, B]``, differentiable in ``directions [S, d]``; ``alpha`` is ``[B]`` or ``[S, B]``."""
-    moved = set_presence(batch.x, directions, alpha, readout.centring)
-    return distance(clean, readout.read(batch, moved))
+    return distance(*compared(readout, batch, clean, directions, alpha, reference))
+
+
+def compared(
+    readout: Readout, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor, reference: Reference
+) -> tuple[Tensor, Tensor]:
+    """What the effect of an intervention is measured between: the reference, ``[B, d_out]`` if clean and
+    ``[S, B, d_out]`` if absent, and the read-out with presence ``alpha``, ``[S, B, d_out]``."""
+    moved = readout.read(batch, set_presence(batch.x, directions, alpha, readout.centring))
+    if reference == "clean":
+        return clean, moved
+    return readout.read(batch, set_presence(batch.x, directions, 0.0, readout.centring)), moved
 
 
 def estimate(
@@ -156,7 +179,7 @@ def estimate_on(
     clean = readout.clean(batch)
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     chunks = [
-        sum(effects(readout, batch, clean, chunk, alpha, probe.distance) for alpha in alphas) / draws
+        sum(effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in alphas) / draws
         for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch)))
     ]
     rho = presence(batch.x, directions, readout.centring)

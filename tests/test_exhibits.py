@@ -11,6 +11,7 @@ import pytest
 
 from sensverify.exhibits import (
     KINDS,
+    Arrows,
     Curve,
     Derivation,
     DirectionCard,
@@ -53,6 +54,11 @@ EXAMPLES: tuple[Exhibit, ...] = (
         value_label="share", outline=(0, 1, 0, 2),
     ),
     Heatmap(title="F", caption="c", x_label="", y_label="", values=((0.0, 1.0),), categories=("red", "blue")),
+    Arrows(title="Plane", caption="c", groups={"features": ((1.0, 0.0), (0.0, 1.0)), "none": ()}),
+    Arrows(
+        title="Plane with lines", caption="c", groups={"found": ((0.5, -0.5),)}, unit_circle=True,
+        outlines={"SeS": ((1.0, 0.0), (0.0, 1.0), (-1.0, -1.0))},
+    ),
 )  # fmt: skip
 
 
@@ -126,6 +132,42 @@ def test_a_heatmap_that_does_not_fit_is_refused(change, complaint):
     heatmap = next(exhibit for exhibit in EXAMPLES if exhibit.title == "Phases")
     with pytest.raises(ValueError, match=complaint):
         from_json({**heatmap.to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"groups": {"found": [[1, 2, 3]]}}, r"arrows.groups\['found'\]\[0\]"),
+        ({"groups": {"found": [[1, 2], [1]]}}, r"arrows.groups\['found'\]\[1\]"),
+        ({"groups": {"found": [["1", 2]]}}, r"arrows.groups\['found'\]\[0\]\[0\]"),
+        ({"groups": {"found": [1, 2]}}, r"arrows.groups\['found'\]\[0\]"),
+        ({"groups": {"found": 1}}, r"arrows.groups\['found'\]"),
+        ({"groups": [[1, 2]]}, r"arrows.groups"),
+        ({"groups": None}, r"arrows.groups"),
+        ({"outlines": {"SeS": [[1, 2, 3]]}}, r"arrows.outlines\['SeS'\]\[0\]"),
+        ({"outlines": {"found": [[1, 2]]}}, r"names in outlines .* \['found'\]"),
+        ({"unit_circle": 1}, "arrows.unit_circle"),
+        ({"unit_circle": None}, "arrows.unit_circle"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_arrows_that_do_not_fit_are_refused_by_name(change, complaint):
+    arrows = next(exhibit for exhibit in EXAMPLES if exhibit.title == "Plane with lines")
+    with pytest.raises(ValueError, match=complaint):
+        from_json({**arrows.to_json(), **change})
+
+
+def test_arrows_need_only_groups():
+    arrows = from_json({"kind": "arrows", "title": "Plane", "caption": "c", "groups": {"a": [[1, 2]]}})
+    assert arrows == Arrows(title="Plane", caption="c", groups={"a": ((1.0, 2.0),)})
+    with pytest.raises(ValueError, match="groups"):
+        from_json({"kind": "arrows", "title": "Plane", "caption": "c"})
+
+
+@pytest.mark.parametrize("field", ["groups", "outlines"])
+def test_vectors_that_are_no_pairs_are_refused_where_they_are_made(field):
+    with pytest.raises(ValueError, match=rf"{field}\['a'\]"):
+        Arrows(title="", caption="", **{"groups": {}, field: {"a": ((1.0, 2.0, 3.0),)}})
 
 
 def test_a_missing_field_is_refused_by_name():

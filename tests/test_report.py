@@ -19,6 +19,7 @@ from sensverify.claims import Claim, Run, Subject
 from sensverify.errors import InputError
 from sensverify.exhibits import (
     KINDS,
+    Arrows,
     Curve,
     Derivation,
     DirectionCard,
@@ -64,6 +65,13 @@ EXAMPLES = (
     ),
     Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
     Heatmap(title="Phases", caption="c", x_label="p", y_label="n/d", values=((0.5, 1.0), (0.0, 0.25))),
+    Arrows(
+        title="Plane",
+        caption="c",
+        groups={"feature": ((1.0, 0.0), (0.0, 1.0)), "none": ()},
+        outlines={"around": ((1.0, 0.0), (0.0, 1.0), (-1.0, -1.0))},
+        unit_circle=True,
+    ),
     DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
 )
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "mspace"}
@@ -190,7 +198,8 @@ def test_every_kind_of_exhibit_is_drawn(full):
     page = Page(full)
     for exhibit in EXAMPLES:
         assert exhibit.title in page.text
-    assert page.tags.count("svg") == 2 * sum(isinstance(e, Histogram | Intervals | Curve | Heatmap) for e in EXAMPLES)
+    plotted = Histogram | Intervals | Curve | Heatmap | Arrows
+    assert page.tags.count("svg") == 2 * sum(isinstance(e, plotted) for e in EXAMPLES)
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "SeS. c" in labels
     assert "math" in page.tags
@@ -268,6 +277,24 @@ def test_a_large_witness_is_abbreviated_and_says_where_the_rest_is(tmp_path):
     assert "the whole witness is in verdicts.json" in Page(page).text
     record = json.loads((tmp_path / report.VERDICTS).read_text("utf-8"))
     assert record["claims"][0]["witness"]["colouring"] == colouring
+
+
+def test_arrows_are_drawn_on_the_page_with_their_numbers_beside_them(tmp_path):
+    exhibit = next(exhibit for exhibit in EXAMPLES if isinstance(exhibit, Arrows))
+    page = Page(written(tmp_path, verdict(exhibits=(exhibit,))))
+    assert page.tags.count("svg") == 1
+    assert "Plane. c" in [value for name, value in page.attributes if name == "aria-label"]
+    assert "angle in degrees" in page.text
+    assert "The dashed circle has radius 1." in page.text
+
+
+@pytest.mark.parametrize("field", ["groups", "outlines", "unit_circle"])
+def test_arrows_edited_into_nonsense_are_bad_input(tmp_path, field):
+    exhibit = next(exhibit for exhibit in EXAMPLES if isinstance(exhibit, Arrows))
+    written(tmp_path, verdict(exhibits=(exhibit,)))
+    edited(tmp_path, report.EXHIBITS, lambda document: document["exhibits"]["LN-1"][0].update({field: {"a": [[1]]}}))
+    with pytest.raises(InputError, match=f"arrows.{field}"):
+        report.write_html(tmp_path)
 
 
 def test_drawing_again_gives_the_same_bytes(tmp_path, run_directory):

@@ -1,67 +1,16 @@
-"""The claims about toy models. What decides each is named here and imported only when it runs."""
+"""The claims about toy models. What decides each is named in the catalogue and imported only when it runs."""
 
-from sensverify.claims import Claim, FalseTwin, Suite
-from sensverify.verdicts import Status
-
-MODEL = (
-    "h = Wx with x_i ~ U(0, 1) with probability p, else 0; read-out ReLU(Wᵀh + b), trained on squared error",
-    "n = 512 features, d = 128 dimensions, p = 0.01; at least 3 training seeds",
-)
+from sensverify.claims import Suite
+from toy_models.catalogue import boundary, laws, removal, scores, sparse, transformer
 
 claims = Suite(
     claims=(
-        Claim(
-            id="TM-1",
-            statement=(
-                "In a sparse superposition model the true features are at least 2.5 times as sensitive as random "
-                "directions."
-            ),
-            formula=(
-                r"\frac{\overline{\mathrm{SeS}}(\text{feature})}{\overline{\mathrm{SeS}}(\text{random})} \geq 2.5"
-            ),
-            hypotheses=(
-                *MODEL,
-                "one size only: that the ratio grows with d at fixed load is not tested here",
-            ),
-            source="THEORY TM-1; Stambler 2025 (sensitivity hypothesis); Elhage et al. 2022 (model)",
-            expected=Status.SUPPORTED,
-            check="toy_models.separation:check_features_against_random",
-            false_twins=(
-                FalseTwin(
-                    statement="Random directions are at least 2.5 times as sensitive as other random directions.",
-                    check="toy_models.separation:check_random_against_random",
-                ),
-                FalseTwin(
-                    statement="Random directions are at least 2.5 times as sensitive as the true features.",
-                    check="toy_models.separation:check_random_against_features",
-                ),
-            ),
-        ),
-        Claim(
-            id="TM-2",
-            statement=(
-                "Maximising sensitivity alone, 64 directions at once, finds true features: mean cosine at least 0.95 "
-                "to the nearest one, and at least 80 % of the directions recover different features at cosine 0.9."
-            ),
-            formula=r"\frac{1}{K} \sum_{k} \max_i \langle s_k, w_i \rangle \geq 0.95",
-            hypotheses=(
-                *MODEL,
-                "the search sees neither W nor the features, only effects on the read-out; no sparsity term",
-            ),
-            source="THEORY TM-2; Stambler 2025 (discovery)",
-            expected=Status.SUPPORTED,
-            check="toy_models.discovery:check_recovery",
-            false_twins=(
-                FalseTwin(
-                    statement="Random directions are true features just as well.",
-                    check="toy_models.discovery:check_recovery_by_random",
-                ),
-                FalseTwin(
-                    statement="Directions found on one model are the features of a model trained from another seed.",
-                    check="toy_models.discovery:check_recovery_of_another_model",
-                ),
-            ),
-        ),
+        *sparse.claims,
+        *scores.claims,
+        *boundary.claims,
+        *removal.claims,
+        *laws.claims,
+        *transformer.claims,
     ),
     conclude="toy_models.predictions:derive",
 )

@@ -1,15 +1,18 @@
-"""The models that the claims of one run share: one per seed, trained once, and what was found on each."""
+"""The models that the claims of one run share: trained once, kept on disk, and what was found on each."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.discovery import SearchOptions, SearchState, search
-from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout, train
+from toy_models.store import store_of
+from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout, chunks, train_grid
 
 CONFIG = SuperpositionConfig()
 DIRECTIONS = 64
@@ -30,12 +33,58 @@ def seeds(run: Run) -> list[int]:
     return [1000 * run.seed + i for i in range(3 if run.profile == "quick" else 8)]
 
 
+def models(run: Run, config: SuperpositionConfig, seeds: Sequence[int]) -> list[SuperpositionModel]:
+    """One model of ``config`` per seed, in that order: trained once, and kept for a run that goes on in this folder."""
+    return grid(run, [config], seeds)[0]
+
+
+def grid(run: Run, configs: Sequence[SuperpositionConfig], seeds: Sequence[int]) -> list[list[SuperpositionModel]]:
+    """For each of ``configs``, one model per seed. Whatever is trained at once is kept at once."""
+    pairs = [(config, seed) for config in configs for seed in seeds]
+    found: dict[int, SuperpositionModel] = {}
+    for chunk in chunks(pairs):
+        for i, model in zip(chunk, _kept(run, [pairs[i] for i in chunk]), strict=True):
+            found[i] = model
+    return [[found[row * len(seeds) + column] for column in range(len(seeds))] for row in range(len(configs))]
+
+
+def _kept(run: Run, pairs: list[tuple[SuperpositionConfig, int]]) -> list[SuperpositionModel]:
+    """Models trained at once, from this run, from disk, or now. Same bits whichever it is."""
+    key = {"pairs": [[config.to_json(), seed] for config, seed in pairs]}
+
+    def train_now() -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for i, model in enumerate(train_grid(pairs, run.progress)):
+            figures = torch.tensor([model.loss, model.loss_of_zero, model.loss_change], dtype=torch.float64)
+            tensors |= {f"weights.{i}": model.weights, f"bias.{i}": model.bias, f"figures.{i}": figures}
+        return tensors
+
+    def load() -> list[SuperpositionModel]:
+        tensors = store_of(run).keep("models", key, train_now)
+        kept = []
+        for i, (config, seed) in enumerate(pairs):
+            loss, loss_of_zero, change = tensors[f"figures.{i}"].tolist()
+            kept.append(
+                SuperpositionModel(
+                    config=config,
+                    seed=seed,
+                    weights=tensors[f"weights.{i}"],
+                    bias=tensors[f"bias.{i}"],
+                    loss=loss,
+                    loss_of_zero=loss_of_zero,
+                    loss_change=change,
+                )
+            )
+        return kept
+
+    return run.shared(f"toy_models.models {json.dumps(key, sort_keys=True)}", load)
+
+
 def trained_models(run: Run) -> list[Trained]:
     """One trained model per seed."""
 
     def make() -> list[Trained]:
-        models = [train(CONFIG, seed, run.progress) for seed in seeds(run)]
-        return [Trained(model.seed, model, SuperpositionReadout(model)) for model in models]
+        return [Trained(model.seed, model, SuperpositionReadout(model)) for model in models(run, CONFIG, seeds(run))]
 
     return run.shared("toy_models.trained", make)
 
@@ -46,7 +95,7 @@ def found_directions(run: Run) -> list[SearchState]:
     def make() -> list[SearchState]:
         states = []
         for trained in trained_models(run):
-            options = SearchOptions(directions=DIRECTIONS, steps=150, contexts=128, seed=trained.seed + 1)
+            options = SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=trained.seed + 1)
             states.append(search(trained.readout, options, progress=run.progress))
         return states
 

@@ -1,0 +1,286 @@
+"""Removal directions: parts that add up, held against plain distances, and directions planted to remove or to add."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from sensverify.claims import Run, resolve
+from sensverify.errors import InputError
+from sensverify.geometry import Centring, presence, random_directions
+from sensverify.interventions import set_presence
+from sensverify.readout import Batch
+from sensverify.scoring import angular_distance
+from sensverify.sensitivity import PresenceLaw, estimate_on
+from sensverify.verdicts import Status, to_plain
+from toy_models import removal_classifier, removal_found
+from toy_models.catalogue.removal import claims
+from toy_models.removal import (
+    classify,
+    decompose,
+    lean,
+    mean_direction,
+    mechanisms,
+    on_sphere,
+    predicted_share,
+    removal_threshold,
+    step_gain,
+)
+from toy_models.removal_found import proportion
+from toy_models.removal_planted import cases, planted
+
+WIDTH = 12
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def model(*, orthonormal=False, features=20, density=0.2, constant=0.0):
+    return planted(
+        features=features,
+        width=WIDTH,
+        density=density,
+        constant=constant,
+        orthonormal=orthonormal,
+        generator=seeded(),
+    )
+
+
+@pytest.fixture
+def subject():
+    readout = model()
+    return readout, readout.sample(64, seeded(1)), random_directions(6, WIDTH, Centring.NONE, seeded(2))
+
+
+class Identity:
+    """Reads the activation itself, so that everything has a closed form in the plane of ``x`` and ``s``."""
+
+    width, centring, device = 2, Centring.NONE, torch.device("cpu")
+
+    def clean(self, batch):
+        return batch.x
+
+    def read(self, batch, x):
+        return x
+
+    def sample(self, count, generator):
+        return Batch(torch.randn(count, 2, generator=generator), None)
+
+
+def at(rho):
+    """One activation whose presence along the first axis is ``rho``."""
+    return Batch(torch.tensor([[rho, math.sqrt(1 - rho**2)]], dtype=torch.float64), None)
+
+
+AXIS = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+
+
+def test_squared_chords_are_angular_distances_also_of_zeros():
+    y = torch.randn(5, 3, generator=seeded())
+    y[0] = 0
+    z = torch.randn(5, 3, generator=seeded(1))
+    z[:2] = 0
+    chords = (on_sphere(y) - on_sphere(z)).square().sum(-1) / 4
+    torch.testing.assert_close(chords, angular_distance(y, z))
+
+
+def test_the_parts_add_up_to_what_the_engine_measures(subject):
+    readout, batch, directions = subject
+    parts = decompose(readout, directions, batch=batch, generator=seeded(3), draws=2)
+    engine = estimate_on(readout, batch, directions, generator=seeded(3), draws=2)
+    torch.testing.assert_close(parts.effect, engine.effects, atol=1e-6, rtol=0)
+    torch.testing.assert_close(parts.removal + parts.addition + parts.reduction, parts.effect, atol=1e-6, rtol=0)
+
+
+def test_each_leg_gets_its_shapley_value(subject):
+    readout, batch, directions = subject
+    alpha = 0.5
+    law = PresenceLaw(low=alpha, high=alpha)
+    parts = decompose(readout, directions, batch=batch, generator=seeded(), draws=1, law=law)
+    rho = presence(batch.x, directions, Centring.NONE)
+    clean = readout.clean(batch)
+    waypoint = readout.read(batch, set_presence(batch.x, directions, rho.clamp_min(0), Centring.NONE))
+    end = readout.read(batch, set_presence(batch.x, directions, alpha, Centring.NONE))
+    first, second, whole = (
+        angular_distance(clean, waypoint),
+        angular_distance(waypoint, end),
+        angular_distance(clean, end),
+    )
+    torch.testing.assert_close(parts.removal, (first + whole - second) / 2, atol=1e-6, rtol=0)
+    torch.testing.assert_close(parts.addition + parts.reduction, (second + whole - first) / 2, atol=1e-6, rtol=0)
+
+
+def test_nothing_is_removed_where_nothing_is_opposite(subject):
+    readout, batch, directions = subject
+    parts = decompose(readout, directions, batch=batch, generator=seeded())
+    assert bool((parts.removal[parts.presence >= 0] == 0).all())
+    assert bool((parts.removal[parts.presence < -0.1] > 0).any())
+
+
+def test_presence_beyond_alpha_is_reduced_not_added():
+    law = PresenceLaw(low=0.2, high=0.2)
+    parts = decompose(Identity(), AXIS, batch=at(0.6), generator=seeded(), draws=1, law=law)
+    assert parts.addition.item() == 0
+    assert parts.removal.item() == 0
+    assert parts.reduction.item() == pytest.approx((1 - math.cos(math.acos(0.2) - math.acos(0.6))) / 2)
+
+
+def test_shares_by_presence_add_up_to_one(subject):
+    readout, batch, directions = subject
+    shares = decompose(readout, directions, batch=batch, generator=seeded()).by_presence(0.2)
+    torch.testing.assert_close(sum(shares.values()), torch.ones(len(directions)))
+
+
+def test_chunks_do_not_change_the_parts(subject):
+    readout, batch, directions = subject
+    whole = decompose(readout, directions, batch=batch, generator=seeded())
+    chunked = decompose(readout, directions, batch=batch, generator=seeded(), pairs_per_chunk=1)
+    torch.testing.assert_close(whole.removal, chunked.removal)
+
+
+def test_the_mechanisms_add_up_to_the_effect(subject):
+    readout, batch, directions = subject
+    found = mechanisms(readout, directions, batch=batch, generator=seeded(3), draws=2)
+    engine = estimate_on(readout, batch, directions, generator=seeded(3), draws=2)
+    torch.testing.assert_close(found.effect, engine.effects, atol=1e-5, rtol=0)
+    torch.testing.assert_close(sum(found.shapley.values()), found.effect, atol=1e-5, rtol=0)
+
+
+def test_the_mechanisms_are_those_of_the_plane():
+    rho, alpha = -0.3, 0.6
+    law = PresenceLaw(low=alpha, high=alpha)
+    found = mechanisms(Identity(), AXIS, batch=at(rho), generator=seeded(), draws=1, law=law)
+    rest, shrunk = math.sqrt(1 - rho**2), math.sqrt(1 - alpha**2)
+
+    def distance(removes, moves, shrinks):
+        x = ((0 if removes else rho) + (alpha if moves else 0), shrunk if shrinks else rest)
+        return (1 - (x[0] * rho + x[1] * rest) / math.hypot(*x)) / 2
+
+    assert found.alone["shrinkage"].item() == pytest.approx(distance(False, False, True))
+    for player, name in enumerate(("removal", "positive part", "shrinkage")):
+        gains = []
+        for order in itertools.permutations(range(3)):
+            before = set(order[: order.index(player)])
+            gains.append(
+                distance(*(i in before | {player} for i in range(3))) - distance(*(i in before for i in range(3)))
+            )
+        assert found.shapley[name].item() == pytest.approx(sum(gains) / 6)
+
+
+def test_a_negated_orthonormal_feature_only_removes_and_the_feature_only_adds():
+    readout = model(orthonormal=True, features=9, density=0.4)
+    features = readout.directions
+    assert bool(classify(readout, -features, seeded()).removes.all())
+    added = classify(readout, features, seeded())
+    assert not bool(added.removes.any())
+    assert bool(added.decided.all())
+    torch.testing.assert_close(classify(readout, -features, seeded()).share, torch.ones(9))
+
+
+def test_a_direction_without_effect_is_not_classified():
+    class Constant(Identity):
+        def clean(self, batch):
+            return torch.ones(len(batch), 2)
+
+        def read(self, batch, x):
+            return torch.ones(*x.shape[:2], 2)
+
+    found = classify(Constant(), AXIS, seeded())
+    assert bool(found.share.isnan().all())
+    assert not bool(found.removes.any())
+    assert not bool(found.decided.any())
+
+
+def test_one_context_is_refused():
+    with pytest.raises(InputError, match="at least two contexts"):
+        classify(model(), torch.eye(WIDTH)[:1], seeded(), contexts=1)
+
+
+def test_mean_presence_is_the_lean_times_the_length_of_the_mean(subject):
+    readout, batch, directions = subject
+    _, length = mean_direction(batch.x, readout.centring)
+    mean_presence = presence(batch.x, directions, readout.centring).mean(1)
+    torch.testing.assert_close(lean(batch.x, directions, readout.centring) * length, mean_presence)
+
+
+def test_a_negative_presence_gives_larger_steps_by_the_stated_slope():
+    slope = (math.log(step_gain(1e-4)) - math.log(step_gain(-1e-4))) / 2e-4
+    assert slope == pytest.approx(-3.03, abs=0.01)
+    alphas = torch.linspace(0, 0.875, 100_001, dtype=torch.float64)
+    squared = [(math.acos(rho) - alphas.arccos()).square().mean() for rho in (-0.4, 0.0)]
+    assert step_gain(-0.4) == pytest.approx(float(squared[0] / squared[1]), rel=1e-3)
+
+
+def test_removal_is_the_majority_just_below_the_threshold():
+    threshold = removal_threshold()
+    assert threshold == pytest.approx(-0.53, abs=0.005)
+    shares = predicted_share(torch.tensor([[threshold - 0.01], [threshold + 0.01], [0.3]]))
+    assert shares[0] > 0.5 > shares[1]
+    assert shares[2] == 0
+
+
+@pytest.mark.parametrize("rho", [-0.1, -0.3, -0.6])
+def test_the_predicted_share_is_that_of_a_read_out_that_turns_as_its_input_does(rho):
+    parts = decompose(Identity(), AXIS, batch=at(rho), generator=seeded(), draws=256)
+    assert parts.removal_share.item() == pytest.approx(float(predicted_share(parts.presence)), abs=0.03)
+
+
+def test_as_many_planted_directions_remove_as_add():
+    counts = [sum(len(case.directions) for case in cases(0, 3) if case.removes is kind) for kind in (True, False)]
+    assert counts[0] == counts[1] == 15
+
+
+def test_planted_contexts_hold_the_amplitudes_they_are_made_of():
+    readout = model(constant=0.7)
+    batch = readout.sample(50, seeded())
+    torch.testing.assert_close(batch.state @ readout.features + readout.constant, batch.x)
+    assert readout.clean(batch).shape == (50, 21)
+    assert len(batch) == len(batch.state) == 50
+
+
+def test_a_share_of_all_has_an_interval_with_width():
+    interval = proportion(10, 10)
+    assert interval.value == interval.high == 1
+    assert interval.low == pytest.approx(0.722, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with one seed and three kinds of model; the checks are the product's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(removal_found, "QUICK_SEEDS", 1)
+        kept = ("random features, p = 0.4", "random features, p = 0.1, one direction always there", "trained, p = 0.02")
+        patch.setattr(removal_found, "QUICK", tuple(s for s in removal_found.QUICK if s.label in kept))
+        yield Run(seed=40, directory=tmp_path_factory.mktemp("removal"))
+
+
+@pytest.mark.parametrize("claim", claims, ids=lambda claim: claim.id)
+def test_every_claim_comes_out_as_expected_and_every_twin_refuted(run, claim):
+    finding = resolve(claim.check)(run)
+    assert finding.status is claim.expected
+    assert finding.exhibits
+    assert to_plain(finding.evidence)
+    for exhibit in finding.exhibits:
+        assert exhibit.caption
+        assert exhibit.to_json()
+    for twin in claim.false_twins:
+        refuted = resolve(twin.check)(run)
+        assert refuted.status is Status.REFUTED, twin.statement
+        assert to_plain(refuted.witness)
+
+
+def test_the_prediction_says_how_it_follows(run):
+    found = removal_found.removal_prediction(run)
+    assert 0 == found["low"] < found["high"] <= 1
+    assert found["lean_sign"] == -1
+    assert found["lean_low"] < found["lean_high"] < 0
+    assert "40000" in found["derived_from"]
+    assert to_plain(found)
+
+
+def test_the_classifier_reaches_the_same_figures_twice(run, tmp_path):
+    again = Run(seed=40, directory=tmp_path)
+    first, second = (removal_classifier.check_classifier(r).evidence for r in (run, again))
+    assert first == second

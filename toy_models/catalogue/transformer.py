@@ -1,0 +1,154 @@
+"""A transformer with planted features (TM-8)."""
+
+from __future__ import annotations
+
+from sensverify.claims import Claim, FalseTwin
+from sensverify.verdicts import Status
+
+_MODEL = (
+    "GPT-NeoX of 3 blocks, d = 96: n = 64 random unit features in a subspace A of 31 dimensions; each of 512 tokens "
+    "has 1 to 8 of them and 10 % noise; tokens independent and uniform"
+)
+_PATH = (
+    "block 1's only head copies A of the token before to a subspace B; block 2 has a ReLU unit for each feature there, "
+    "which writes to a subspace C: effects reach later positions through attention alone"
+)
+_SITE = "intervention after block 0 at p, α ~ U(0, 7/8), read-out after block 2 at p + 1"
+_SEEDS = "3 models or more, each judged by itself; the configuration was fixed on other seeds"
+_POOLED = (
+    "3 models or more; interval over the directions of all of them, and SUPPORTED only if every model is on the right "
+    "side too; configuration and searches were fixed on other seeds"
+)
+_SEARCH = "24 directions at once, 100 steps of 32 contexts, repulsion, no sparsity term; the same for all scores"
+_SOURCE = "THEORY TM-8; Stambler 2025; Biderman et al. 2023 (architecture); Elhage et al. 2022 (superposition)"
+_RECOVERED = r"\frac{1}{K} \#\{k : \max_i \langle s_k, f_i \rangle \geq 0.9\} > \tfrac12"
+_RANDOM_RECOVERS = FalseTwin(
+    statement="Random directions of A recover planted features just as well.",
+    check="toy_models.planted_recovery:check_recovery_by_random",
+)
+
+claims = (
+    Claim(
+        id="TM-8",
+        statement="In a transformer, planted features are more sensitive than random directions, of the residual "
+        "stream and of the very subspace that attention carries.",
+        formula=r"\overline{\mathrm{SeS}}^{1}_{0 \rightsquigarrow 2}(f_i) > \overline{\mathrm{SeS}}^{1}_{0 "
+        r"\rightsquigarrow 2}(s), \quad s \in \mathbb{R}^d \text{ or } s \in A \text{ random}",
+        hypotheses=(_MODEL, _PATH, _SITE, _SEEDS),
+        source=_SOURCE,
+        expected=Status.SUPPORTED,
+        check="toy_models.planted:check_sensitivity",
+        false_twins=(
+            FalseTwin(
+                statement="Directions that attention does not carry are more sensitive than random ones.",
+                check="toy_models.planted:check_sensitivity_of_the_uncarried",
+            ),
+            FalseTwin(
+                statement="The same holds with the attention's value path cut.",
+                check="toy_models.planted:check_sensitivity_without_attention",
+            ),
+            FalseTwin(
+                statement="The same holds two tokens later.",
+                check="toy_models.planted:check_sensitivity_two_tokens_later",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.plain",
+        statement="Most directions found by maximising plain sensitivity are planted features, at cosine 0.9.",
+        formula=_RECOVERED,
+        hypotheses=(_MODEL, _PATH, _SITE, "score SeS of the residual stream, reference f_b(x)", _SEARCH, _POOLED),
+        source=_SOURCE,
+        expected=Status.REFUTED,
+        check="toy_models.planted_recovery:check_plain_recovery",
+        false_twins=(_RANDOM_RECOVERS,),
+    ),
+    Claim(
+        id="TM-8.selective",
+        statement="Most directions found by maximising the concentration of the effect on ReLU units, whatever its "
+        "size, are planted features, at cosine 0.9.",
+        formula=_RECOVERED,
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            _SITE,
+            "score E‖Δ‖₄⁴/E‖Δ‖₂⁴ on the 64 units, reference f_b(I_s^0(x))",
+            _SEARCH,
+            _POOLED,
+        ),
+        source=f"{_SOURCE}; SE-5",
+        expected=Status.REFUTED,
+        check="toy_models.planted_recovery:check_selective_recovery",
+        false_twins=(_RANDOM_RECOVERS,),
+    ),
+    Claim(
+        id="TM-8.peak",
+        statement="Most directions found by maximising large effects on few ReLU units are planted features, at cosine "
+        "0.9.",
+        formula=_RECOVERED,
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            _SITE,
+            "score E‖Δ‖₄⁴ on the 64 units, reference f_b(I_s^0(x))",
+            _SEARCH,
+            _POOLED,
+        ),
+        source=f"{_SOURCE}; SE-5",
+        expected=Status.SUPPORTED,
+        check="toy_models.planted_recovery:check_peak_recovery",
+        false_twins=(
+            _RANDOM_RECOVERS,
+            FalseTwin(
+                statement="What is found in one model are the features planted in another.",
+                check="toy_models.planted_recovery:check_recovery_of_another_model",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.sparse",
+        statement="The search of TM-8.peak finds most of its directions at planted features, at cosine 0.9, also where "
+        "tokens have at most 3 of them and units fire only above a presence of 0.4.",
+        formula=_RECOVERED,
+        hypotheses=(
+            _MODEL,
+            f"{_PATH}; but for 1 to 3 features in a token, and thresholds 0.4 where the model of TM-8.peak has 0.2",
+            _SITE,
+            "score and reference as in TM-8.peak",
+            _SEARCH,
+            _POOLED,
+        ),
+        source=f"{_SOURCE}; SE-5",
+        expected=Status.REFUTED,
+        check="toy_models.planted_recovery:check_recovery_of_sparse_features",
+        false_twins=(_RANDOM_RECOVERS,),
+    ),
+    Claim(
+        id="TM-8.carried",
+        statement="A direction that attention does not carry acts on later positions by shrinking what attention does "
+        "carry and in no other way, and searches for large effects find directions that are carried.",
+        formula=r"s \perp A:\ P_A I_s^{\alpha}(x) = \sqrt{\tfrac{1-\alpha^2}{1-\rho^2}}\, P_A x; \qquad "
+        r"\tfrac{1}{K}\textstyle\sum_k \|P_A s_k\|^2 \geq 0.9",
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            _SITE,
+            "the searches of TM-8.plain, with either reference, and of TM-8.peak; that of TM-8.selective does not "
+            "see size and is left out",
+            _POOLED,
+        ),
+        source=f"{_SOURCE}; RN-3",
+        expected=Status.SUPPORTED,
+        check="toy_models.planted:check_carried",
+        false_twins=(
+            FalseTwin(
+                statement="Planted features act by shrinkage alone.",
+                check="toy_models.planted:check_planted_act_by_shrinkage",
+            ),
+            FalseTwin(
+                statement="Random directions are carried as much as those that are found.",
+                check="toy_models.planted:check_random_directions_are_carried",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,152 @@
+"""TM-4.found and TM-4.lean: what searches make of removal.
+
+- What share of its effect a found direction owes to removal follows from its presences alone, to second order.
+- Where activations have a mean, a search with the clean reference finds directions that lean against it.
+
+The sweep that both read: :mod:`toy_models.removal_found`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sensverify.claims import Run
+from sensverify.exhibits import Curve, Exhibit, IntervalRow, Intervals, Table
+from sensverify.statistics import mean_interval
+from sensverify.verdicts import Finding
+from toy_models.removal import removal_threshold
+from toy_models.removal_check import finding, seeded
+from toy_models.removal_found import LEANING_LENGTH, Found, Row, removal_prediction, rows, sweep
+
+REQUIRED_ERROR, REQUIRED_LEAN = 0.1, -0.2
+
+
+def check_found(run: Run) -> Finding:
+    """TM-4.found."""
+    clean = [item for item in sweep(run) if item.reference == "clean"]
+    table = rows(sweep(run))
+    evidence = {
+        "majority_of_removal_below_presence": removal_threshold(),
+        "found": {f"{row.setting.label}; {row.reference} reference": row.to_json() for row in table},
+        "prediction_for_language_models": removal_prediction(run),
+    }
+    return _judge_error(clean, lambda item: item.predicted, evidence, (_found_table(table),))
+
+
+def check_found_by_negatives(run: Run) -> Finding:
+    """False twin: predicted from the presences of ``−s``."""
+    clean = [item for item in sweep(run) if item.reference == "clean"]
+    return _judge_error(clean, lambda item: item.predicted_of_negative, {}, ())
+
+
+def _judge_error(
+    items: Sequence[Found],
+    predicted: Callable[[Found], Tensor],
+    evidence: dict[str, Any],
+    exhibits: tuple[Exhibit, ...],
+) -> Finding:
+    errors = [(item, mean_interval((item.share - predicted(item)).abs(), seeded(item.seed))) for item in items]
+    listed = [{"setting": i.setting.label, "seed": i.seed, "mean_absolute_error": e.to_json()} for i, e in errors]
+    failing = next((row for row, (_, e) in zip(listed, errors, strict=True) if e.low > REQUIRED_ERROR), None)
+    holds = all(error.high < REQUIRED_ERROR for _, error in errors)
+    return finding(failing, holds, {"required": REQUIRED_ERROR, "errors": listed, **evidence}, exhibits)
+
+
+def check_lean(run: Run) -> Finding:
+    """TM-4.lean."""
+    table = rows(sweep(run))
+    evidence = {f"{row.setting.label}; {row.reference} reference": row.lean.to_json() for row in table}
+    return _judge_lean(run, "clean", {"lean": evidence}, _lean_exhibits(table))
+
+
+def check_lean_absent(run: Run) -> Finding:
+    """False twin: with the absent reference too."""
+    return _judge_lean(run, "absent", {}, ())
+
+
+def check_lean_of_features(run: Run) -> Finding:
+    """False twin: the features themselves in the place of found directions."""
+    return _judge_lean(run, "clean", {}, (), of=lambda item: item.feature_lean)
+
+
+def _judge_lean(
+    run: Run,
+    reference: str,
+    evidence: dict[str, Any],
+    exhibits: tuple[Exhibit, ...],
+    of: Callable[[Found], Tensor] = lambda item: item.lean,
+) -> Finding:
+    """On every model whose unit activations have a mean of at least ``LEANING_LENGTH``."""
+    items = [i for i in sweep(run) if i.reference == reference and i.mean_length >= LEANING_LENGTH]
+    leans = [(item, mean_interval(of(item), seeded(item.seed))) for item in items]
+    listed = [
+        {"setting": i.setting.label, "seed": i.seed, "mean_length": i.mean_length, "lean": value.to_json()}
+        for i, value in leans
+    ]
+    failing = next((row for row, (_, v) in zip(listed, leans, strict=True) if v.low > REQUIRED_LEAN), None)
+    holds = bool(leans) and all(value.high < REQUIRED_LEAN for _, value in leans)
+    return finding(failing, holds, {"required": REQUIRED_LEAN, "models": listed, **evidence}, exhibits)
+
+
+def _found_table(table: Sequence[Row]) -> Table:
+    return Table(
+        title="Removal directions among found ones",
+        caption="Share of removal in the effect of found directions, share of directions in which it is the majority, "
+        "cosine to the mean of unit activations. Many lean, few remove: that takes a direction always there.",
+        columns=["model", "reference", "length of the mean", "lean", "removal share", "removing", "cosine to feature"],
+        rows=[
+            [
+                row.setting.label,
+                row.reference,
+                f"{row.mean_length:.2f}",
+                row.lean.text(),
+                row.share.text(),
+                row.removing.text(),
+                row.cosine.text(),
+            ]
+            for row in table
+        ],
+    )
+
+
+def _lean_exhibits(table: Sequence[Row]) -> tuple[Exhibit, ...]:
+    """Lean over density on random features, for both references and the features; and all settings as intervals."""
+    plain = [row for row in table if not row.setting.trained and not row.setting.constant]
+    densities = sorted({row.setting.density for row in plain})
+    clean, absent = (
+        sorted((row for row in plain if row.reference == name), key=lambda row: row.setting.density)
+        for name in ("clean", "absent")
+    )
+    series = {
+        "clean reference": [row.lean for row in clean],
+        "absent reference": [row.lean for row in absent],
+        "features": [row.feature_lean for row in clean],
+    }
+    curve = Curve(
+        title="How found directions lean, over density",
+        caption="Random features, cosine to the mean of unit activations. With the clean reference directions lean "
+        "against the mean, the more the denser the features; with the absent one hardly at all.",
+        x_label="density p",
+        y_label="cosine to the mean",
+        x=densities,
+        series={name: [value.value for value in values] for name, values in series.items()},
+        bands={name: [(value.low, value.high) for value in values] for name, values in series.items()},
+        log_x=True,
+    )
+    intervals = Intervals(
+        title="Lean of found directions, model by model",
+        caption="95 % intervals over directions, all seeds. Where nothing is always there, the absent reference takes "
+        "the lean away; where a direction is, only part of it, and least in trained models.",
+        x_label="cosine to the mean of unit activations",
+        rows=[
+            IntervalRow(
+                name=f"{row.setting.label}; {row.reference}", value=row.lean.value, low=row.lean.low, high=row.lean.high
+            )
+            for row in table
+        ],
+        reference=0.0,
+    )
+    return curve, intervals
