@@ -64,11 +64,17 @@ class Run:
         self.subject = subject or Subject()
         self.progress = progress
         self._shared: dict[str, Any] = {}
-        self._lock = threading.RLock()  # shared work may itself use shared work
+        self._locks: dict[str, threading.RLock] = {}
+        self._guard = threading.Lock()
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
-        """The value of ``make()``, computed once per run under ``key``: claims about one model train it once."""
-        with self._lock:
+        """The value of ``make()``, computed once per run under ``key``: claims about one model train it once.
+
+        Whoever asks for it meanwhile, in another thread, waits. Shared work may itself use shared work.
+        """
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.RLock())
+        with lock:  # one per key, so that claims with nothing in common do not wait for each other
             if key not in self._shared:
                 self._shared[key] = make()
             return cast(T, self._shared[key])
@@ -108,11 +114,14 @@ class Suite:
     """The claims of one folder, and what is done with their verdicts when all have been decided.
 
     ``conclude`` names a function ``(Run, Sequence[Verdict]) -> None``; the toy suite derives its
-    predictions for language models there.
+    predictions for language models there. ``worker`` names a function without arguments: if it is given, claims are
+    decided side by side, in one thread per processor, and each thread calls it first. Checks of such a suite share
+    nothing but what :meth:`Run.shared` gives them.
     """
 
     claims: tuple[Claim, ...]
     conclude: str | None = None
+    worker: str | None = None
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import reprlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 Method = Literal["parallel", "sequential", "spectral"]
 Start = Literal["random", "spectral"]
+ReferenceName = Literal["clean", "absent"]
 Suites = Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
@@ -161,6 +163,14 @@ def discover(
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
     method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
     start: Annotated[Start, typer.Option(help="Where an ascent begins: random, or the spectral solution.")] = "random",
+    reference: Annotated[
+        ReferenceName,
+        typer.Option(
+            help="What an intervention is compared with: clean, the activation as it was (as published); or absent, "
+            "the same with presence 0, so that effects are those of presence 0 to alpha and leaning against the mean "
+            "activation is not rewarded. absent costs a second read.",
+        ),
+    ] = "clean",
     text: Text = None,
     context: Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
@@ -177,11 +187,13 @@ def discover(
     from sensverify.directions import save_directions
     from sensverify.discovery import SearchOptions, search, start_search, total_steps
     from sensverify.evaluation import evaluate_directions
+    from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
     check_writable(out)
+    probe = Probe(reference=reference)
     options = SearchOptions(
-        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed
+        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed, probe=probe
     )
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
@@ -195,7 +207,7 @@ def discover(
         state = search(site.search, options, state=state, progress=progress, after_step=saver)
         if total_steps(options):
             checkpoints.save_checkpoint(out, state, configuration)
-        result = evaluate_directions(site, state.directions, seed=seed)
+        result = evaluate_directions(site, state.directions, seed=seed, probe=probe)
     path = save_directions(out, result.to_directions({**configuration, "version": __version__, "seed": seed}))
     if as_json:
         _print_json({"schema": 1, "directions": str(path), **result.to_json()})
@@ -211,6 +223,10 @@ def score(
     layer: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
     target: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
     offset: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
+    reference: Annotated[
+        ReferenceName | None,
+        typer.Option(help="As `discover` has it; as recorded in cfg.json by default, or else clean."),
+    ] = None,
     text: Text = None,
     context: Context = 64,
     seed: Seed = 0,
@@ -226,6 +242,7 @@ def score(
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
     from sensverify.directions import check_belongs, load_directions
     from sensverify.evaluation import evaluate_directions
+    from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
     found = load_directions(directions)
@@ -235,6 +252,7 @@ def score(
         offset=_recorded(found.config, "offset", offset),
         context=context,
     )
+    probe = Probe(reference=reference or _recorded_reference(found.config))
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site = open_site(subject, site_options)
     check_belongs(
@@ -245,7 +263,7 @@ def score(
         allow_other_model=allow_other_model,
     )
     with progress_bars(quiet=as_json) as progress:
-        result = evaluate_directions(site, found.directions, seed=seed, progress=progress)
+        result = evaluate_directions(site, found.directions, seed=seed, probe=probe, progress=progress)
     if as_json:
         _print_json({"schema": 1, **result.to_json()})
         return
@@ -260,6 +278,20 @@ def _recorded(config: Any, name: str, given: int | None) -> int:
             expected=f"{name!r} in cfg.json or on the command line", got="neither", remedy=f"pass --{name}"
         )
     return value
+
+
+def _recorded_reference(config: Any) -> ReferenceName:
+    """What the search in ``cfg.json`` compared interventions with; clean if it does not say."""
+    search = config.get("search")
+    probe = search.get("probe") if isinstance(search, dict) else None
+    found = probe.get("reference", "clean") if isinstance(probe, dict) else "clean"
+    if found not in get_args(ReferenceName):
+        raise InputError(
+            expected=f"a reference out of {', '.join(get_args(ReferenceName))} in cfg.json",
+            got=reprlib.repr(found),
+            remedy="pass --reference",
+        )
+    return cast(ReferenceName, found)
 
 
 @app.command()

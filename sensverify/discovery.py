@@ -29,7 +29,7 @@ from torch import Tensor
 from sensverify import selectivity
 from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
-from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent
+from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent, unit_directions
 from sensverify.readout import Batch, Readout
 from sensverify.selectivity import Averaging
 from sensverify.sensitivity import Probe, effects
@@ -37,9 +37,13 @@ from sensverify.spectral import most_directions, spectral_directions
 
 Method = Literal["parallel", "sequential", "spectral"]
 Score = Literal["plain", "selective", "peak"]
+Start = Literal["random", "spectral", "activations"]
 
 DUPLICATE_COSINE = 0.9
 """Two directions closer than this are one found twice: in absolute cosine, or signed unless the score is plain."""
+
+LEAST_MEAN = 256
+"""Over at least so many contexts is the mean taken that activations are freed of before they start a search."""
 
 RESEEDINGS = (1 / 8, 1 / 4, 3 / 8, 1 / 2)
 """When, as shares of all steps, a parallel search starts duplicates afresh: early enough for them to arrive."""
@@ -62,7 +66,7 @@ class SearchOptions:
     contexts: int = 64
     learning_rate: float = 0.1
     repulsion: float | None = None
-    start: Literal["random", "spectral"] = "random"
+    start: Start = "random"
     score: Score = "plain"
     averaging: Averaging = selectivity.AVERAGING
     seed: int = 0
@@ -112,9 +116,11 @@ def total_steps(options: SearchOptions) -> int:
 
 
 def start_search(readout: Readout, options: SearchOptions) -> SearchState:
-    """The state before the first step: random directions, or the spectral solution.
+    """The state before the first step: random directions, activations, or the spectral solution.
 
     A search that starts from the spectral solution has random directions beside it if there are not enough of those.
+    Activations less their mean point, where features are sparse, near every feature as often as it is active; a random
+    direction is near the features with the widest basins.
 
     Raises :class:`~sensverify.errors.InputError` for a score that the read-out or the method does not have.
     """
@@ -129,7 +135,7 @@ def start_search(readout: Readout, options: SearchOptions) -> SearchState:
     if closed_form:
         parts.append(spectral_directions(readout, closed_form, generator=generator))
     if rest := options.directions - closed_form:
-        parts.append(random_directions(rest, readout.width, readout.centring, generator))
+        parts.append(_fresh(readout, options, rest, generator))
     directions = torch.cat([part.to(parts[-1]) for part in parts])
     return SearchState(
         directions=directions,
@@ -262,16 +268,22 @@ def _likeness(directions: Tensor, others: Tensor, options: SearchOptions) -> Ten
 
 
 def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchState) -> None:
-    """Of each pair of duplicates, start the one with the lower running score afresh from a random direction."""
+    """Of each pair of duplicates, start the one with the lower running score afresh."""
     close = _likeness(state.directions, state.directions, options) > DUPLICATE_COSINE
     better = state.running_score[None, :] > state.running_score[:, None]
     duplicate = (close & better).any(1)
     count = int(duplicate.sum())
     if count:
-        state.directions[duplicate] = random_directions(
-            count, readout.width, readout.centring, state.generator, state.directions.dtype
-        )
+        state.directions[duplicate] = _fresh(readout, options, count, state.generator).to(state.directions)
         state.momentum[duplicate] = 0.0
+
+
+def _fresh(readout: Readout, options: SearchOptions, count: int, generator: torch.Generator) -> Tensor:
+    """Directions ``[count, d]`` that know nothing of those there are: activations less their mean, or random ones."""
+    if options.start != "activations":
+        return random_directions(count, readout.width, readout.centring, generator)
+    x = readout.centring.project(readout.sample(max(count, LEAST_MEAN), generator).x)
+    return unit_directions((x - x.mean(0))[:count], readout.centring)
 
 
 def count_duplicates(directions: Tensor) -> int:

@@ -1,7 +1,8 @@
 """What ``discover`` and ``score`` report about directions: SeS of each, of its negative, and of random ones.
 
 All are scored on the same held-out contexts with the same presences, so that differences are paired. The null
-control (setting each presence to what it already is) stands beside them and has to be zero up to rounding.
+control stands beside them and has to be zero up to rounding: each presence set to what it already is or, if effects are
+measured from presence 0, to 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sensverify.claims import Progress, silent
 from sensverify.directions import DirectionSet
 from sensverify.discovery import count_duplicates
 from sensverify.geometry import random_directions, unit_directions
-from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_on, null_effects
+from sensverify.readout import Batch, Readout
+from sensverify.sensitivity import Probe, SensitivityEstimate, effects, estimate_on, null_effects
 from sensverify.sites import Site
 from sensverify.statistics import Interval, group_mean, group_ratio
 
@@ -74,8 +76,9 @@ class Evaluation:
         """The group table for a terminal; intervals are 95 %, over directions and contexts."""
         from rich.table import Table
 
+        origin = ", from presence 0" if self.plus.configuration["reference"] == "absent" else ""
         table = Table(
-            title="sensitivity (SeS) on held-out contexts, 95 % intervals",
+            title=f"sensitivity (SeS){origin} on held-out contexts, 95 % intervals",
             caption=f"found/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
             f"{self.duplicates} duplicates; largest null effect {self.largest_null_effect:.1e}",
         )
@@ -96,6 +99,7 @@ def evaluate_directions(
     progress: Progress = silent,
 ) -> Evaluation:
     """Score ``directions [K, d]``, their negatives and random directions on one held-out sample of ``site``."""
+    probe = probe or Probe()
     readout = site.held_out
     generator = torch.Generator(device=readout.device).manual_seed(seed + 1)
     directions = unit_directions(directions.to(readout.device), readout.centring)
@@ -122,5 +126,14 @@ def evaluate_directions(
         },
         ratio=group_ratio(plus.effects, control.effects, resampling),
         duplicates=count_duplicates(directions),
-        largest_null_effect=float(null_effects(readout, batch, directions.to(batch.x)).max()),
+        largest_null_effect=float(_null(readout, batch, directions.to(batch.x), probe).max()),
     )
+
+
+@torch.no_grad()
+def _null(readout: Readout, batch: Batch[Any], directions: Tensor, probe: Probe) -> Tensor:
+    """Effects ``[S, B]`` of the intervention that changes nothing against the probe's reference."""
+    if probe.reference == "clean":
+        return null_effects(readout, batch, directions)
+    nothing = torch.zeros(len(batch)).to(batch.x)
+    return effects(readout, batch, readout.clean(batch), directions, nothing, probe.distance, probe.reference)

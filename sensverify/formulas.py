@@ -74,8 +74,15 @@ def inner(a: Vector, b: Vector) -> Scalar:
     """``⟨a, b⟩``; for arrays over the last axis, which is kept with length one."""
     if isinstance(a, AbstractVector):
         return a.inner_product(b)
-    # einsum, because it turns [S,1,d] against [1,B,d] into one matrix product instead of an [S,B,d] table
-    return _namespace(a).einsum("...i,...i->...", a, b)[..., None]
+    if _is_outer(a, b):  # [S,1,d] against [1,B,d]: one matrix product instead of an [S,B,d] table
+        return _namespace(a).einsum("...i,...i->...", a, b)[..., None]
+    return (a * b).sum(-1)[..., None]  # einsum would multiply row by row, several times slower
+
+
+def _is_outer(a: Any, b: Any) -> bool:
+    """Whether each of two arrays is repeated along an axis of the other, so that their product is larger than both."""
+    pairs = list(zip(reversed(a.shape[:-1]), reversed(b.shape[:-1]), strict=False))
+    return any(m == 1 < n for m, n in pairs) and any(n == 1 < m for m, n in pairs)
 
 
 def norm(x: Vector) -> Scalar:
@@ -200,7 +207,8 @@ def angular_distance(y: Vector, z: Vector) -> Scalar:
     Computed as ``‖y/‖y‖ − z/‖z‖‖²/4``, the same number without the cancellation of ``1 − cos``: a distance of
     1e-9 survives float32, and equal inputs give exactly 0.
     """
-    difference = y / norm(y) - z / norm(z)
+    # The reciprocal once per vector: the gradient of a quotient costs three more passes over its numerator.
+    difference = y * (1 / norm(y)) - z * (1 / norm(z))
     return inner(difference, difference) / 4
 
 

@@ -6,6 +6,8 @@ said about the claim is worth nothing.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from typing import cast
 from sensverify.claims import Claim, Run, Suite, resolve
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.verdicts import Finding, Status, Verdict
+from sensverify.workers import side_by_side
 
 
 def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
@@ -35,15 +38,16 @@ def run_claims(selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite],
 
     Call :func:`preflight` first. Raises what :func:`run_claim` raises.
     """
-    decided: list[Verdict] = []
-    for position, (name, claim) in enumerate(selection):
-        verdict = run_claim(claim, name, run)
-        decided.append(verdict)
-        yield verdict
-        last_of_suite = position + 1 == len(selection) or selection[position + 1][0] != name
-        conclude = suites[name].conclude
-        if last_of_suite and conclude is not None:
-            resolve(conclude)(run, [v for v in decided if v.suite == name])
+    for name, group in itertools.groupby(selection, key=lambda pair: pair[0]):
+        claims = [claim for _, claim in group]
+        suite = suites[name]
+        decide = functools.partial(run_claim, suite=name, run=run)
+        decided = []
+        for verdict in map(decide, claims) if suite.worker is None else side_by_side(decide, claims, suite.worker, run):
+            decided.append(verdict)
+            yield verdict
+        if suite.conclude is not None:
+            resolve(suite.conclude)(run, decided)
 
 
 def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:

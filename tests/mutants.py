@@ -44,8 +44,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("interventions", "parallel = left <= 9 * torch.finfo(x.dtype).eps * formulas.norm(x)"): _ONLY_THE_PATH,
     (
         "sensitivity",
-        "chunks = [sum((effects(readout, batch, clean, chunk, alpha, probe.distance) for alpha in alphas)) / draws "
-        "for chunk in torch.split(directions, max(2, pairs_per_chunk // len(batch)))]",
+        "chunks = [sum((effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in "
+        "alphas)) / draws for chunk in torch.split(directions, max(2, pairs_per_chunk // len(batch)))]",
     ): "chunks of any size give the same result",
     ("geometry", "return moved * _tensor(formulas.norm(moved))"): _PRESENT_ALREADY,
     ("geometry", "scale = _tensor(directions)"): _ONLY_REFUSALS,

@@ -165,6 +165,71 @@ def test_discover_writes_directions_that_score_accepts(capsys, tmp_path, tiny_mo
         assert one == pytest.approx(other, rel=1e-4)
 
 
+def test_the_reference_is_recorded_and_scored_with(capsys, tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 10, "--reference", "absent", "--json")
+    code, out, _ = invoke(capsys, *arguments)
+    assert code == 0
+    found = json.loads(out)
+    assert found["evaluation"]["reference"] == "absent"
+    assert found["largest_null_effect"] < 1e-6
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    assert config["search"]["probe"]["reference"] == config["evaluation"]["reference"] == "absent"
+
+    score = ["score", tmp_path, "--model", tiny_model_folder, "--text", tiny_text, "--context", 16, "--json"]
+    recorded, given, other = (
+        json.loads(invoke(capsys, *score, *more)[1])
+        for more in ((), ("--reference", "absent"), ("--reference", "clean"))
+    )
+    assert recorded == given
+    assert recorded["evaluation"]["reference"] == "absent"
+    for one, same in zip(recorded["scores"], found["scores"], strict=True):
+        assert one == pytest.approx(same, rel=1e-4)
+    assert other["evaluation"]["reference"] == "clean"
+    assert other["largest_null_effect"] < 1e-6
+    assert other["scores"] != recorded["scores"]
+
+
+def test_a_search_is_not_resumed_with_another_reference(capsys, tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2)
+    assert invoke(capsys, *arguments)[0] == 0
+    assert_refused(invoke(capsys, *arguments, "--resume", "--reference", "absent"), "(search)")
+    assert invoke(capsys, *arguments, "--resume", "--reference", "clean")[0] == 0
+
+
+def test_the_reference_decides_what_is_found(capsys, tmp_path, tiny_model_folder, tiny_text):
+    tables = []
+    for reference in ("clean", "absent"):
+        out = tmp_path / reference
+        invoke(capsys, *discover(tiny_model_folder, tiny_text, out, "--steps", 10, "--reference", reference))
+        tables.append(safetensors.torch.load_file(out / "directions.safetensors")["W_dec"])
+    assert not torch.allclose(*tables)
+
+
+@pytest.mark.parametrize("search", [None, {}, {"probe": None}, {"probe": {}}])
+def test_directions_that_record_no_reference_are_scored_from_the_clean_activation(
+    capsys, tmp_path, tiny_model_folder, tiny_text, search
+):
+    invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2, "--reference", "absent"))
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps({**config, "search": search}))
+    score = ["score", tmp_path, "--model", tiny_model_folder, "--text", tiny_text, "--context", 16, "--json"]
+    assert json.loads(invoke(capsys, *score)[1])["evaluation"]["reference"] == "clean"
+
+
+@pytest.mark.parametrize("recorded", ["nothing", 3, None, ["absent"]])
+def test_a_reference_that_is_none_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text, recorded):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2)
+    assert_refused(invoke(capsys, *arguments, "--reference", "nothing"), "--reference")
+    assert not (tmp_path / "cfg.json").exists()
+    invoke(capsys, *arguments)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    config["search"]["probe"]["reference"] = recorded
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    score = ["score", tmp_path, "--model", tiny_model_folder, "--text", tiny_text, "--context", 16, "--json"]
+    assert_refused(invoke(capsys, *score), "--reference")
+    assert invoke(capsys, *score, "--reference", "clean")[0] == 0
+
+
 def test_directions_of_other_weights_are_refused_unless_allowed(
     capsys, tmp_path, tiny_model_folder, tiny_text, make_model_folder
 ):

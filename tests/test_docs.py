@@ -1,4 +1,4 @@
-"""The README's commands are run as written, in order, by a newcomer in an empty folder."""
+"""The README's commands and Python are run as written, in order, by a newcomer in an empty folder."""
 
 import os
 import re
@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\$ (sensverify .+)$", README, flags=re.MULTILINE)
+STEPS = re.findall(r"^\$ (sensverify .+)$|^```python\n((?:.*\n)*?)```$", README, flags=re.MULTILINE)
+"""Each a command or a block of Python; the other is empty."""
 COMMANDS = {"list", "verify", "discover", "score", "colouring", "report"}
 
 
@@ -39,14 +41,20 @@ def test_every_option_has_help(command):
 
 def test_the_examples_run_as_written(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for example in EXAMPLES:
+    for command, block in STEPS:
+        example = command or block
         done = subprocess.run(
-            example, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True
+            ["bash", "-c", command] if command else [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, f"{example}\n{done.stderr}"
         assert done.stderr == "", example
     assert (tmp_path / "runs/first/report.html").exists()
     assert (tmp_path / "runs/found/directions.safetensors").exists()
+    assert (tmp_path / "runs/transformer-found/directions.safetensors").exists()
 
 
 def test_certificates_are_checked_as_written(tmp_path):

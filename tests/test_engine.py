@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensverify import discovery
 from sensverify.discovery import SearchOptions, count_duplicates, search, start_search
 from sensverify.errors import InputError
 from sensverify.geometry import (
@@ -135,7 +136,7 @@ def test_a_step_on_the_sphere_travels_its_length_as_an_angle():
     assert float((steps * s).sum(1).abs().max()) < 1e-14
     steps = 0.7 * torch.nn.functional.normalize(steps)
     assert torch.allclose((step_on_sphere(s, steps) * s).sum(1), torch.tensor(math.cos(0.7), dtype=torch.float64))
-    assert step_on_sphere(s, torch.zeros_like(s)).equal(s / s.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(step_on_sphere(s, torch.zeros_like(s)), s, rtol=1e-15, atol=0)
 
 
 def test_nearest_is_signed():
@@ -269,13 +270,55 @@ def test_what_is_found_beats_random_directions_on_fresh_contexts(method):
     assert float(found.mean(1).abs().max()) < 1e-5
 
 
-def test_repulsion_keeps_directions_apart():
-    network = Network()
-    options = {"directions": 8, "steps": 80, "contexts": 32, "seed": 26}
-    apart = search(network, SearchOptions(**options)).directions
-    together = search(network, SearchOptions(**options, repulsion=0.0)).directions
-    assert count_duplicates(apart) == 0
-    assert count_duplicates(together) > 0
+def test_repulsion_keeps_directions_apart_while_it_lasts(monkeypatch):
+    monkeypatch.setattr(discovery, "RESEEDINGS", ())  # which would do the same by other means
+    duplicates = {}
+    for repulsion in (None, 0.0):
+
+        def count(state, repulsion=repulsion):
+            if state.step == 80:
+                duplicates[repulsion] = count_duplicates(state.directions)
+
+        options = SearchOptions(directions=8, steps=160, contexts=32, seed=26, repulsion=repulsion)
+        search(Network(), options, after_step=count)
+    assert duplicates[None] == 0
+    assert duplicates[0.0] > 0
+
+
+@pytest.mark.parametrize("method", ["parallel", "sequential"])
+def test_repulsion_fades_out_over_the_second_half_unless_one_searches_in_sequence(method, monkeypatch):
+    strengths = []
+
+    def overlap(directions, found, options):
+        total = directions.sum()
+        total.register_hook(lambda gradient: strengths.append(-float(gradient)))
+        return total
+
+    monkeypatch.setattr(discovery, "_overlap", overlap)
+    search(Network(), SearchOptions(directions=1, steps=10, contexts=4, method=method, repulsion=3.0))
+    fading = [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2] if method == "parallel" else [1] * 10
+    assert strengths == pytest.approx([3.0 * share for share in fading])
+
+
+def test_duplicates_start_afresh_at_the_times_that_are_stated(monkeypatch):
+    seen = []
+    original = discovery._reseed_duplicates
+
+    def reseed(readout, options, state):
+        seen.append(state.step)
+        state.directions[1] = state.directions[0]
+        state.running_score[0], state.running_score[1] = 1.0, 0.5
+        before = state.directions.clone()
+        original(readout, options, state)
+        assert state.directions[[0, 2]].equal(before[[0, 2]])
+        assert not state.directions[1].equal(before[1])
+        assert state.momentum[1].equal(torch.zeros_like(state.momentum[1]))
+
+    monkeypatch.setattr(discovery, "_reseed_duplicates", reseed)
+    state = start_search(Network(), SearchOptions(directions=3, steps=40, contexts=4, seed=27))
+    state.directions[:] = torch.nn.functional.normalize(torch.eye(WIDTH)[:3] - 1 / WIDTH)  # no duplicates
+    search(Network(), SearchOptions(directions=3, steps=40, contexts=4, seed=27), state=state)
+    assert seen == [5, 10, 15, 20]
 
 
 def test_the_spectral_operator_is_its_definition_written_out():

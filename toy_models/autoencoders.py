@@ -191,7 +191,7 @@ class _Training:
         self.encoder_bias = torch.zeros(options.latents, device=x.device, requires_grad=True)
         self.decoder_bias = x.mean(0).clone().requires_grad_()
         self.parameters = [self.encoder, self.encoder_bias, self.decoder, self.decoder_bias]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=options.learning_rate)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=options.learning_rate, fused=True)
         self.fired = torch.zeros(options.latents, dtype=torch.bool, device=x.device)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,16 +1,20 @@
 """The claims about toy models. What decides each is named in the catalogue and imported only when it runs."""
 
 from sensverify.claims import Suite
-from toy_models.catalogue import boundary, laws, removal, scores, sparse, transformer
+from toy_models.catalogue import boundary, dense, laws, own_features, phase, removal, scores, sparse, transformer
 
 claims = Suite(
     claims=(
         *sparse.claims,
+        *dense.claims,
+        *phase.claims,
         *scores.claims,
         *boundary.claims,
         *removal.claims,
         *laws.claims,
         *transformer.claims,
+        *own_features.claims,
     ),
     conclude="toy_models.predictions:derive",
+    worker="toy_models.workers:one_thread_each",
 )

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,15 @@ class Store:
         Raises :class:`~sensverify.errors.InputError` when the folder cannot be written or the disk is full.
         """
         path = self.path(kind, key)
-        found = _read(path)
-        if found is not None:
-            return found
-        made = {name: _own(value) for name, value in sorted(make().items())}
-        payload = safetensors.torch.save(made)
-        self._make_folder()
-        write_atomically(path, hashlib.sha256(payload).digest() + payload)
-        return made
+        with _lock_of(path):  # of two claims that need the same, one makes it and the other waits
+            found = _read(path)
+            if found is not None:
+                return found
+            made = {name: _own(value) for name, value in sorted(make().items())}
+            payload = safetensors.torch.save(made)
+            self._make_folder()
+            write_atomically(path, hashlib.sha256(payload).digest() + payload)
+            return made
 
     def _make_folder(self) -> None:
         try:
@@ -80,6 +82,15 @@ class Store:
                 got=error.strerror or type(error).__name__,
                 remedy="pass another --out",
             ) from error
+
+
+_locks: dict[Path, threading.RLock] = {}
+_guard = threading.Lock()
+
+
+def _lock_of(path: Path) -> threading.RLock:
+    with _guard:
+        return _locks.setdefault(path, threading.RLock())
 
 
 def store_of(run: Run) -> Store:

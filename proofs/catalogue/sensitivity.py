@@ -1,4 +1,4 @@
-"""Sensitivity: its range, its second order, its asymmetry, its concentration (SE-1 to SE-5)."""
+"""Sensitivity: its range, its second order, its asymmetry, its concentration and its peak (SE-1 to SE-5.peak)."""
 
 from __future__ import annotations
 
@@ -116,6 +116,38 @@ CLAIMS = (
                 check="proofs.concentrated_effects:twin_random_is_lower",
             ),
             FalseTwin(statement="The frame need not be tight.", check="proofs.concentrated_effects:twin_any_frame"),
+        ),
+    ),
+    Claim(
+        id="SE-5.peak",
+        statement="For any unit features in d dimensions, tight or not, and a linear read-out, F = Σ⟨w_j, s⟩⁴ is at "
+        "least 1 at a feature and has mean 3n/(d(d+2)) over random directions; at a feature it has a slope of at most "
+        "4μ²√(λ(λ−1)) and second derivatives of at most 12μ²λ − 4, with a strict maximum nearby if the slope is small "
+        "enough; the quotient C of SE-5 can have its maxima elsewhere.",
+        formula=r"F(w_i) \geq 1, \quad E\, F(s) = \frac{3n}{d(d+2)}, \quad \frac{F(w_i)}{E\, F(s)} \geq "
+        r"\frac{d(d+2)}{3n}, \quad F'' \leq 12 \mu^2 \lambda - 4",
+        hypotheses=(
+            "‖w_j‖ = 1",
+            "μ ≥ |⟨w_j, w_i⟩| for j ≠ i",
+            "λ the largest eigenvalue of Σ w_j w_jᵀ",
+            "‖s‖ = 1",
+            "near: slope g < κσ, κ = 4 − 20σ² − 12λ(μ+σ)², then at angle ≤ g/κ",
+        ),
+        source="Peak sensitivity; related: maximisation of the ℓ4 norm over the sphere, overcomplete ICA",
+        expected=Status.PROVED,
+        check="proofs.peak_effects:check_peak",
+        false_twins=(
+            FalseTwin(
+                statement="Random directions have mean n/(d(d+2)).", check="proofs.peak_effects:twin_third_of_the_mean"
+            ),
+            FalseTwin(
+                statement="Second derivatives at a feature are at most 6μ²λ − 4.",
+                check="proofs.peak_effects:twin_half_the_curvature",
+            ),
+            FalseTwin(
+                statement="C and F have the same maximisers in every frame.",
+                check="proofs.peak_effects:twin_same_maximisers",
+            ),
         ),
     ),
 )

@@ -18,10 +18,14 @@ from proofs.draws import Draws, cases
 from proofs.floating import Comparison, sweep
 from proofs.hunting import hunt
 from proofs.opposite_direction import Opposite, check_opposite
+from proofs.peak_effects import Peak, check_peak
+from proofs.peak_engine import against_theory, failure, pairs
+from proofs.plane_frames import APART, CROWDED, ROTATED_BASIS, plane_maximisers
+from proofs.random_frames import allowed_angles, ascend, at_features, largest_curvatures
 from proofs.sensitivity_range import check_range
 from proofs.small_readouts import Case, SmallReadout, definition
 from proofs.unit_norm_score import Null, check_null, share_of_the_norm
-from sensverify import formulas, geometry, interventions, scoring, sensitivity, spectral
+from sensverify import formulas, geometry, interventions, scoring, selectivity, sensitivity, spectral
 from sensverify.claims import Run, resolve
 from sensverify.verdicts import Status
 
@@ -271,3 +275,116 @@ def test_features_are_local_maxima_exactly_where_the_coherence_condition_says(na
         u = u - (u @ feature) * feature
         moved = math.cos(0.05) * feature + math.sin(0.05) * u / u.norm()
         assert float(formulas.concentration(frame @ moved)) < own
+
+
+# --- Peak sensitivity (SE-5.peak) ------------------------------------------------------------------------
+
+
+def random_units(n: int, d: int, seed: int) -> torch.Tensor:
+    w = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.nn.functional.normalize(w, dim=1)
+
+
+def fourth(frame: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    return (s @ frame.T).pow(4).sum(-1)
+
+
+def test_the_mean_of_peaks_over_the_sphere_is_as_said_in_a_frame_that_is_not_tight() -> None:
+    """Monte Carlo, blind to the derivation, in a frame as far from tight as can be: one feature five times."""
+    frame = random_units(1, 6, 3).repeat(5, 1)
+    s = random_units(200_000, 6, 4)
+    found = fourth(frame, s)
+    assert abs(float(found.mean()) - 3 * 5 / (6 * 8)) < 5 * float(found.std()) / len(found) ** 0.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_slopes_and_second_derivatives_at_features_are_finite_differences(seed: int) -> None:
+    frame, step = random_units(7, 4, seed), 1e-4
+    u = random_units(4000, 4, seed + 100)
+    own, steepest = fourth(frame, frame), at_features(frame)["slope"]
+    for i, w in enumerate(frame):
+        along = u - (u @ w)[:, None] * w
+        along = along / along.norm(dim=1, keepdim=True)
+        forth, back = (math.cos(step) * w + sign * math.sin(step) * along for sign in (1, -1))
+        slope = (fourth(frame, forth) - fourth(frame, back)) / (2 * step)
+        second = (fourth(frame, forth) + fourth(frame, back) - 2 * own[i]) / step**2
+        assert float(slope.max()) == pytest.approx(float(steepest[i]), rel=0.02)
+        assert float(second.max()) == pytest.approx(float(largest_curvatures(frame)[i]), abs=0.1)
+
+
+def test_no_ascent_leaves_the_ball_that_the_theorem_names() -> None:
+    frame = random_units(24, 150, 5)
+    allowed = allowed_angles(frame)
+    assert bool((allowed < 0.2).all())
+    for seed in range(5):  # from anywhere within the radius, not from the feature alone
+        starts = frame + 0.05 * random_units(24, 150, seed + 6)
+        found = ascend(frame, starts / starts.norm(dim=1, keepdim=True))
+        assert bool((torch.arccos((found * frame).sum(1).clamp(max=1)) <= allowed + 1e-6).all())
+
+
+@pytest.mark.parametrize("quotient", [False, True], ids=["F", "C"])
+@pytest.mark.parametrize("frame", [ROTATED_BASIS, APART, (*APART, CROWDED[1])], ids=["basis", "two", "three"])
+def test_the_maximisers_in_the_plane_are_those_of_a_fine_grid(frame: Any, quotient: bool) -> None:
+    w = torch.tensor([[float(c) for c in v] for v in frame], dtype=torch.float64)
+    angle = torch.linspace(0, math.pi, 200_001, dtype=torch.float64)[:-1]
+    y = torch.stack([angle.cos(), angle.sin()], 1) @ w.T
+    values = (y**4).sum(1) / ((y**2).sum(1) ** 2 if quotient else 1)
+    peaks = angle[(values > values.roll(1)) & (values >= values.roll(-1))].tolist()
+    found = [math.atan(float(low)) % math.pi for low, _ in plane_maximisers(frame, quotient=quotient)]
+    assert sorted(found) == pytest.approx(sorted(peaks), abs=1e-4)
+
+
+def test_a_frame_whose_maximum_is_on_the_vertical_is_refused() -> None:
+    with pytest.raises(ValueError, match="turn it"):
+        plane_maximisers(((Fraction(1), Fraction(0)), (Fraction(0), Fraction(1))), quotient=False)
+
+
+@pytest.mark.parametrize(
+    "false",
+    [Peak(random=3 * formulas.dimension(torch.zeros(7))), Peak(curvature=11), Peak(same=True)],
+    ids=["a number for the mean", "11 for 12", "same maximisers"],
+)
+def test_other_false_statements_on_peaks_are_refuted_with_numbers(false: Peak, run: Run) -> None:
+    finding = check_peak(run, false)
+    assert finding.status is Status.REFUTED
+    assert finding.witness is not None
+    assert any(character.isdigit() for character in json.dumps(finding.witness))
+
+
+PEAK_MUTANTS: list[tuple[str, Any, str, Callable[[Callable[..., Any]], Any]]] = [
+    (
+        "by each context's own length",
+        selectivity,
+        "peaks",
+        lambda old: lambda f, c: f.values * (f.sizes / c.norm()) ** 4,
+    ),
+    ("second power", selectivity, "peaks", lambda old: lambda f, c: old(f, c) ** 0.5),
+    ("concentration alone", selectivity, "peaks", lambda old: lambda f, c: f.values),
+    (
+        "clean for absent",
+        selectivity,
+        "compared",
+        lambda old: lambda r, b, c, s, a, reference: old(r, b, c, s, a, "clean"),
+    ),
+    (
+        "absent is a half",
+        sensitivity,
+        "set_presence",
+        lambda old: lambda x, s, a, c: old(x, s, 0.5 if isinstance(a, float) else a, c),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", PEAK_MUTANTS, ids=lambda mutant: mutant[0])
+def test_broken_peaks_are_noticed_by_se_5_peak(mutant: Any, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    _, owner, attribute, change = mutant
+    monkeypatch.setattr(owner, attribute, change(getattr(owner, attribute)))
+    assert against_theory(run) is not None or hunt(run, pairs(), failure) is not None
+
+
+def test_a_broken_peak_refutes_the_claim(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    original = selectivity.peaks
+    monkeypatch.setattr(selectivity, "peaks", lambda found, clean: original(found, clean) * (1 + 1e-6))
+    finding = check_peak(run)
+    assert finding.status is Status.REFUTED
+    assert finding.witness is not None

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,16 @@ from sensverify.discovery import SearchOptions, search
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
 from sensverify.readout import Batch
+from sensverify.selectivity import is_privileged
 from toy_models.autoencoders import Penalty, TopK
 from toy_models.methods import (
+    PEAK,
+    PLAIN,
+    PLAIN_ABSENT,
+    RELU,
+    SELECTIVE,
+    SEQUENTIAL,
+    TOP_K,
     EngineSearch,
     FixedSample,
     IndependentComponents,
@@ -27,12 +36,13 @@ from toy_models.recovery import recovery
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 
 WIDTH, FEATURES = 12, 16
+SEARCHES = (PLAIN, PLAIN_ABSENT, SEQUENTIAL, SELECTIVE, PEAK)
 needs_sklearn = pytest.mark.skipif(
     importlib.util.find_spec("sklearn") is None, reason="the extra toys is not installed"
 )
 METHODS = [
     pytest.param(method, marks=needs_sklearn if method.name in ("PCA", "FastICA") else (), id=method.name)
-    for method in standard_methods(active=2)
+    for method in standard_methods(active=2).values()
 ]
 
 
@@ -107,14 +117,17 @@ def test_no_method_sees_more_contexts_than_it_was_given_or_spends_more_than_its_
     assert given.readout.readout.drawn == 400
     assert result.figures["presentations"] <= getattr(method, "generosity", 1) * 2688
     if isinstance(method, EngineSearch):
-        assert given.readout.readout.pairs == 3 * result.figures["presentations"]
+        passes = 2 if method.options.probe.reference == "absent" else 1
+        assert result.figures["passes"] == passes * result.figures["presentations"]
+        assert given.readout.readout.pairs == 3 * result.figures["passes"]
     if isinstance(method, SparseAutoencoder | PrincipalComponents | IndependentComponents | RandomDirections):
         assert given.readout.readout.pairs == 0
 
 
 def test_methods_have_different_names():
-    names = [method.name for method in standard_methods(active=2)]
-    assert len(set(names)) == len(names) == 8
+    methods = standard_methods(active=2)
+    assert list(methods) == [method.name for method in methods.values()]
+    assert len(methods) == 11
     sparse = (TopK(active=1), TopK(active=2), Penalty(strength=0.1), Penalty(strength=0.2))
     assert len({SparseAutoencoder(sparsity=sparsity).name for sparsity in sparse}) == 4
     assert EngineSearch(label="from the spectral start").name == "from the spectral start"
@@ -125,7 +138,7 @@ def test_methods_that_leave_the_sign_open_say_so():
     for name, parameter in found.items():
         if not parameter.marks or importlib.util.find_spec("sklearn"):
             result = parameter.values[0].find(subject(), 2, torch.Generator().manual_seed(0))
-            assert result.signed == ("search" in name or "autoencoder" in name)
+            assert result.signed == (name in (*SEARCHES, TOP_K, RELU))
 
 
 def test_the_engine_behind_the_interface_is_the_engine():
@@ -138,14 +151,27 @@ def test_the_engine_behind_the_interface_is_the_engine():
     assert found.directions.allclose(direct.directions, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "method", [EngineSearch(), SparseAutoencoder(sparsity=TopK(active=2))], ids=lambda method: method.name
-)
-def test_with_a_fair_budget_features_are_found(method):
+def test_a_sequential_search_may_be_held_to_few_directions():
+    method = standard_methods(active=2, sequential=2)[SEQUENTIAL]
+    result = method.find(subject(), 5, torch.Generator().manual_seed(0))
+    assert (len(result.directions), result.asked) == (2, 5)
+    assert len(method.find(subject(), 1, torch.Generator().manual_seed(0)).directions) == 1
+
+
+def test_a_readout_on_a_fixed_sample_has_a_privileged_basis_if_the_model_has():
+    assert is_privileged(subject().readout)
+    whole = toy()
+    plain = FixedSample(SimpleNamespace(width=WIDTH), whole.sample(5, torch.Generator().manual_seed(0)))
+    assert not is_privileged(plain)
+
+
+@pytest.mark.parametrize("name", [PEAK, TOP_K])
+def test_with_a_fair_budget_features_are_found(name):
     """Density 0.1, little superposition: either way of searching does much better than chance."""
     readout = toy()
     features = readout.model.feature_directions
     given = draw_subject(readout, 4000, torch.Generator().manual_seed(1), presentations=60 * 128)
+    method = standard_methods(active=2)[name]
     found = method.find(given, FEATURES, torch.Generator().manual_seed(0)).directions
     chance = RandomDirections().find(given, FEATURES, torch.Generator().manual_seed(0)).directions
     assert recovery(found, features).mean_cosine > recovery(chance, features).mean_cosine + 0.2

@@ -1,0 +1,118 @@
+"""Full dictionaries, their cost, and features found by large effects on few units (TM-2.full, TM-5, TM-9)."""
+
+from __future__ import annotations
+
+from sensverify.claims import Claim, FalseTwin
+from sensverify.verdicts import Status
+
+_SEARCH = (
+    "400 steps of 16 contexts; no sparsity term; the search is told neither n nor p, only to look for K directions"
+)
+
+claims: tuple[Claim, ...] = (
+    Claim(
+        id="TM-2.full",
+        statement=(
+            "In a sparse superposition model twice as many directions as there are features, searched in parallel for "
+            "large effects on few units, recover at least 95 % of all features at cosine 0.9."
+        ),
+        formula=r"\frac{1}{n} \#\{i : \max_k \langle s_k, w_i \rangle \geq 0.9\} \geq 0.95, \qquad K = 2n",
+        hypotheses=(
+            "p = 0.01; n = 512, d = 128 in the full profile, n = 128, d = 32 in the quick one; 3 training seeds",
+            "peak sensitivity against the absent reference; plain sensitivity is reported beside it",
+            "starts, and restarts of duplicates, are activations less their mean",
+            "each recovered feature has a direction of its own (optimal matching)",
+            _SEARCH,
+        ),
+        source="THEORY TM-2 and TM-5; peak sensitivity: SE-5.peak",
+        expected=Status.SUPPORTED,
+        check="toy_models.dictionary:check_full_dictionary",
+        false_twins=(
+            FalseTwin(
+                statement="What is found on one model are the features of a model trained from another seed.",
+                check="toy_models.dictionary:check_dictionary_of_another_model",
+            ),
+            FalseTwin(
+                statement="As many random directions do as well.",
+                check="toy_models.dictionary:check_random_dictionary",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-5",
+        statement=(
+            "Searching for all directions at once costs no quality: their mean sensitivity is at least 97 % of that of "
+            "as many directions found one after another, and as many of them, up to one in ten, are features; it takes "
+            "one pass through the model where the sequential search takes one per direction."
+        ),
+        formula=r"\overline{\mathrm{SeS}}(\text{parallel}) \geq 0.97\, \overline{\mathrm{SeS}}(\text{sequential})",
+        hypotheses=(
+            "plain sensitivity; the same model, steps and contexts for each direction; held-out contexts, paired",
+            "sequential: squared-cosine penalty of strength 1 on overlap with all directions found before",
+            "20 directions in the quick profile, 512 in the full one; models as for TM-2.full",
+        ),
+        source="THEORY TM-5; Stambler 2025 (sequential search)",
+        expected=Status.SUPPORTED,
+        check="toy_models.dictionary:check_parallel_against_sequential",
+        false_twins=(
+            FalseTwin(
+                statement="Random directions are as good as sequential ones.",
+                check="toy_models.dictionary:check_random_against_sequential",
+            ),
+            FalseTwin(
+                statement="A parallel search with a twentieth of the steps is as good.",
+                check="toy_models.dictionary:check_hurried_against_sequential",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-9",
+        statement=(
+            "Searching for large effects on few units recovers at least 95 % of the features at cosine 0.9, however "
+            "dense they are, from p = 0.05 to p = 0.4."
+        ),
+        formula=r"S_4(s) = \frac{\mathbb{E}\,\|\Delta_s\|_4^4}{\mathbb{E}\,\|y\|_2^4}",
+        hypotheses=(
+            "h = Wx, read-out ReLU(Wᵀh + b), trained; n = 128, d = 64 in the full profile, n = 64, d = 32 in the "
+            "quick one; of the features that the model represents",
+            "K = 2n directions in parallel with repulsion 0.1, random starts; effects against the absent reference",
+            _SEARCH,
+        ),
+        source="THEORY TM-9, SE-5; peak sensitivity: SE-5.peak",
+        expected=Status.SUPPORTED,
+        check="toy_models.selective:check_selective",
+        false_twins=(
+            FalseTwin(
+                statement="Plain sensitivity recovers them at every density.",
+                check="toy_models.selective:check_plain",
+            ),
+            FalseTwin(statement="Random directions do.", check="toy_models.selective:check_random"),
+            FalseTwin(
+                statement="What is found on one model are the features of a model trained from another seed.",
+                check="toy_models.selective:check_another_model",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-9.crowded",
+        statement=(
+            "With eight features per dimension the same search recovers at least 80 % of the features that the model "
+            "represents."
+        ),
+        formula=r"n = 8d",
+        hypotheses=(
+            "p = 0.05; n = 512, d = 64 in the full profile, n = 160, d = 20 in the quick one; trained; 3 seeds",
+            "K = 2n directions; the search as for TM-9",
+        ),
+        source="THEORY TM-9",
+        expected=Status.SUPPORTED,
+        check="toy_models.selective:check_loaded",
+        false_twins=(
+            FalseTwin(
+                statement="Plain sensitivity does so too.",
+                check="toy_models.selective:check_loaded_plain",
+            ),
+            FalseTwin(statement="Random directions do.", check="toy_models.selective:check_loaded_random"),
+        ),
+    ),
+)

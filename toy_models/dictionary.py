@@ -1,0 +1,276 @@
+"""Full dictionaries (TM-2.full), and whether searching in parallel costs quality (TM-5).
+
+A search for all ``n`` features collects coupons: of ``2n`` random starts without interaction a share ``e^{-2}`` of the
+features is missed even if every start ends at one. Starting duplicates afresh is what closes that gap; it needs all
+directions to be there at once. The sequential search, the published way, keeps each new direction off those found
+before by a penalty on overlap instead.
+
+Cost is counted in reads of the model: a *pass* is one call of the read-out with its gradient, a *pair* is one direction
+in one context. Sequential and parallel search show every direction the same pairs; what differs is in how many passes,
+and passes are what a model on an accelerator costs. ``benchmarks/parallel_and_sequential.py`` has the seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensverify.claims import Run
+from sensverify.discovery import SearchOptions, total_steps
+from sensverify.exhibits import Exhibit, Histogram, Table
+from sensverify.geometry import gram, random_directions
+from sensverify.sensitivity import estimate_on
+from sensverify.statistics import Interval, group_ratio, mean_interval
+from sensverify.verdicts import Finding, Status
+from toy_models.recovery import Matching, match
+from toy_models.searching import CONTEXTS, PEAK, PLAIN, searched, shares, twice
+from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
+from toy_models.trained import models, seeds
+
+QUICK = SuperpositionConfig(features=128, width=32, density=0.01, batch=256)
+FULL = SuperpositionConfig(features=512, width=128, density=0.01)
+REQUIRED_SHARE = 0.95
+REQUIRED_RATIO = 0.97
+"""Of the mean score of parallel to sequential directions: what is lost by searching in parallel is less than this."""
+SEQUENTIAL_STEPS = 150
+SEQUENTIAL_QUICK = 20
+"""Directions searched one after another in the quick profile: each costs as many passes as all parallel ones."""
+
+SEARCHES = {
+    "peak": dataclasses.replace(PEAK, start="activations"),
+    "plain": dataclasses.replace(PLAIN, start="activations", repulsion=0.1),
+    "plain, random starts": dataclasses.replace(PLAIN, repulsion=0.1),
+}
+QUICK_SEARCHES = ("peak", "plain")
+"""Parallel searches with ``K = 2n``. Repulsion is weak, since there are more directions than features."""
+
+
+def dictionaries(run: Run) -> list[SuperpositionModel]:
+    """Three sparse models, in which every feature is represented."""
+    return models(run, QUICK if run.profile == "quick" else FULL, seeds(run)[:3])
+
+
+def check_full_dictionary(run: Run) -> Finding:
+    """TM-2.full."""
+    searches = {name: options for name, options in SEARCHES.items() if run.profile == "full" or name in QUICK_SEARCHES}
+    found = {name: _found(run, options) for name, options in searches.items()}
+    evidence = {
+        name: {
+            "recovered_share": _mean(run, shares(matchings)).to_json(),
+            "per_seed": [matching.to_json() for matching in matchings],
+            "search": {**options.to_json(), "directions": "2n", "seed": "of the model, plus 1"},
+        }
+        for (name, options), matchings in zip(searches.items(), found.values(), strict=True)
+    }
+    exhibits = (
+        Histogram(
+            title="From every feature to the nearest direction found",
+            caption="One count per feature, all seeds, K = 2n. What stands left of 0.9 is missed.",
+            x_label="cosine",
+            groups={name: torch.cat([m.best_of_features for m in group]).tolist() for name, group in found.items()},
+        ),
+        Table(
+            title="Full dictionaries",
+            caption="Means over seeds, K = 2n directions. Large effects on few units (peak) lead to all features; so "
+            "do, for the most part, large effects (plain). What plain misses is not a matter of starts alone.",
+            columns=["score", "recovered share", "share of directions at a feature", "duplicates"],
+            rows=[
+                [
+                    name,
+                    _mean(run, shares(matchings)).text(),
+                    _mean(run, torch.tensor([m.precise_share for m in matchings])).text(),
+                    sum(m.duplicates for m in matchings) / len(matchings),
+                ]
+                for name, matchings in found.items()
+            ],
+        ),
+    )  # fmt: skip
+    return _judge_dictionary(run, found["peak"], evidence, exhibits)
+
+
+def check_dictionary_of_another_model(run: Run) -> Finding:
+    """False twin: each model's findings held against the features of the next model."""
+    subjects = dictionaries(run)
+    found = [searched(run, SuperpositionReadout(model), twice(model, SEARCHES["peak"])) for model in subjects]
+    moved = [*found[1:], found[0]]
+    return _judge_dictionary(
+        run, [match(f, m.feature_directions) for f, m in zip(moved, subjects, strict=True)], {}, ()
+    )
+
+
+def check_random_dictionary(run: Run) -> Finding:
+    """False twin: as many random directions."""
+    return _judge_dictionary(run, [match(_random(m, 2 * m.config.features), m.feature_directions)
+                                   for m in dictionaries(run)], {}, ())  # fmt: skip
+
+
+def _found(run: Run, options: SearchOptions) -> list[Matching]:
+    return [
+        match(searched(run, SuperpositionReadout(model), twice(model, options)), model.feature_directions)
+        for model in dictionaries(run)
+    ]
+
+
+def _judge_dictionary(
+    run: Run, matchings: list[Matching], evidence: dict[str, Any], exhibits: tuple[Exhibit, ...]
+) -> Finding:
+    """By the mean share over seeds, and every seed on the same side."""
+    share = _mean(run, shares(matchings))
+    status = Status.INCONCLUSIVE
+    if share.low >= REQUIRED_SHARE:
+        status = Status.SUPPORTED
+    elif share.high < REQUIRED_SHARE:
+        status = Status.REFUTED
+    measured = {"recovered_share": share.to_json(), "required": REQUIRED_SHARE, "seeds": seeds(run)[:3]}
+    config = dataclasses.asdict(QUICK if run.profile == "quick" else FULL)
+    return Finding(
+        status=status,
+        evidence={**measured, "model": config, **evidence},
+        witness=measured if status is Status.REFUTED else None,
+        exhibits=exhibits,
+    )
+
+
+# --- In parallel and one after another (TM-5) --------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quality:
+    """One group of directions on one model: SeS on held-out contexts ``[K, B]``, recovery, the largest overlap."""
+
+    effects: Tensor
+    matching: Matching
+    largest_overlap: float
+
+
+def check_parallel_against_sequential(run: Run) -> Finding:
+    """TM-5."""
+    groups = {name: _qualities(run, name) for name in ("parallel", "sequential", "random")}
+    parallel, sequential = _options(run, "parallel"), _options(run, "sequential")
+    evidence = {
+        "directions": parallel.directions,
+        "passes": {"parallel": total_steps(parallel), "sequential": total_steps(sequential)},
+        "cost_ratio_in_passes": total_steps(parallel) / total_steps(sequential),
+        "pairs_per_direction": {"parallel": parallel.steps * CONTEXTS, "sequential": sequential.steps * CONTEXTS},
+        **{
+            name: {
+                "share_of_directions_at_a_feature": _mean(run, _precise(items)).to_json(),
+                "different_features": [item.matching.recovered for item in items],
+                "duplicates": [item.matching.duplicates for item in items],
+                "largest_overlap": [item.largest_overlap for item in items],
+            }
+            for name, items in groups.items()
+        },
+    }
+    table = Table(
+        title="In parallel and one after another",
+        caption=f"{parallel.directions} directions, plain sensitivity, the same number of steps and contexts for each. "
+        "A pass is one read of the model with its gradient. Quality is the same; passes are not.",
+        columns=[
+            "search",
+            "passes",
+            "share of directions at a feature",
+            "different features (mean)",
+            "largest overlap",
+        ],
+        rows=[
+            [
+                name,
+                0 if name == "random" else total_steps(_options(run, name)),
+                _mean(run, _precise(items)).text(),
+                sum(item.matching.recovered for item in items) / len(items),
+                max(item.largest_overlap for item in items),
+            ]
+            for name, items in groups.items()
+        ],
+    )
+    return _judge_parallel(run, groups["parallel"], groups["sequential"], evidence, (table,))
+
+
+def check_random_against_sequential(run: Run) -> Finding:
+    """False twin: random directions in the place of those found in parallel."""
+    return _judge_parallel(run, _qualities(run, "random"), _qualities(run, "sequential"), {}, ())
+
+
+def check_hurried_against_sequential(run: Run) -> Finding:
+    """False twin: a parallel search that stops after a twentieth of the steps."""
+    return _judge_parallel(run, _qualities(run, "hurried"), _qualities(run, "sequential"), {}, ())
+
+
+def _options(run: Run, name: str) -> SearchOptions:
+    """Sequential: the published penalty on overlap at full strength. As many steps per direction either way."""
+    directions = SEQUENTIAL_QUICK if run.profile == "quick" else FULL.features
+    plain = dataclasses.replace(PLAIN, directions=directions, steps=SEQUENTIAL_STEPS)
+    return {
+        "parallel": plain,
+        "sequential": dataclasses.replace(plain, method="sequential"),
+        "hurried": dataclasses.replace(plain, steps=SEQUENTIAL_STEPS // 20),
+    }[name]
+
+
+def _qualities(run: Run, name: str) -> list[Quality]:
+    def make() -> list[Quality]:
+        answer = []
+        for model in dictionaries(run):
+            readout = SuperpositionReadout(model)
+            if name == "random":
+                directions = _random(model, _options(run, "parallel").directions)
+            else:
+                directions = searched(run, readout, dataclasses.replace(_options(run, name), seed=model.seed + 3))
+            generator = torch.Generator().manual_seed(model.seed + 4)  # the same contexts and presences for every group
+            effects = estimate_on(readout, readout.sample(256, generator), directions, generator=generator).effects
+            overlap = float(gram(directions).abs().fill_diagonal_(0).max())
+            matching = match(directions, model.feature_directions)
+            answer.append(Quality(effects=effects, matching=matching, largest_overlap=overlap))
+        return answer
+
+    return run.shared(f"toy_models.dictionary.{name}", make)
+
+
+def _judge_parallel(
+    run: Run,
+    parallel: list[Quality],
+    sequential: list[Quality],
+    evidence: dict[str, Any],
+    exhibits: tuple[Exhibit, ...],
+) -> Finding:
+    """On every seed: the ratio of mean scores, and at least as many directions at a feature, but for one in ten."""
+    ratios, differences = {}, {}
+    for model, one, other in zip(dictionaries(run), parallel, sequential, strict=True):
+        name = f"seed {model.seed}"
+        ratios[name] = group_ratio(one.effects, other.effects, torch.Generator().manual_seed(model.seed))
+        differences[name] = one.matching.precise_share - other.matching.precise_share
+    worst = min(ratios, key=lambda name: ratios[name].high)
+    if ratios[worst].high < REQUIRED_RATIO:
+        status = Status.REFUTED
+    elif min(ratio.low for ratio in ratios.values()) >= REQUIRED_RATIO and min(differences.values()) >= -0.1:
+        status = Status.SUPPORTED
+    else:
+        status = Status.INCONCLUSIVE
+    measured = {
+        "score_ratio": {name: ratio.to_json() for name, ratio in ratios.items()},
+        "difference_in_share_of_directions_at_a_feature": differences,
+        "required_ratio": REQUIRED_RATIO,
+    }
+    return Finding(
+        status=status,
+        evidence={**measured, **evidence},
+        witness=measured if status is Status.REFUTED else None,
+        exhibits=exhibits,
+    )
+
+
+def _precise(items: list[Quality]) -> Tensor:
+    return torch.tensor([item.matching.precise_share for item in items], dtype=torch.float64)
+
+
+def _random(model: SuperpositionModel, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(model.seed + 5)
+    return random_directions(count, model.config.width, model.centring, generator)
+
+
+def _mean(run: Run, values: Tensor) -> Interval:
+    return mean_interval(values, torch.Generator().manual_seed(run.seed))

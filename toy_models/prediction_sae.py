@@ -1,0 +1,124 @@
+"""Directions of sparse autoencoders on toys where the truth is known: what PY-3 and PY-4.sae rest on.
+
+A TopK autoencoder is trained on the activations of each model of TM-1 and of each planted transformer (TM-8: residual
+stream after block 0, effect one token later). It is told the true number of features and how many are active on
+average, which favours it: where it falls short of what a search finds, it is not for want of being told. Latents that
+never fire on its training data have no direction that means anything and are dropped. On either kind of toy, all
+groups of directions are scored on the same contexts with the same presences, which no search and no training has seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensverify.claims import Progress, Run
+from sensverify.geometry import random_directions
+from sensverify.sensitivity import estimate_on
+from sensverify.statistics import Interval, group_ratio
+from toy_models import planted, trained
+from toy_models.autoencoders import AutoencoderOptions, TopK, train_autoencoder
+from toy_models.store import store_of
+
+ACTIVATIONS, STEPS, BATCH, LEARNING_RATE = 4096, 300, 128, 1e-2
+"""Set on one model of TM-1 so that most latents end at a feature (cosine 0.9), whatever their SeS."""
+CONTEXTS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratios:
+    """On one model, ratios of mean SeS with 95 % intervals; directions and contexts are resampled."""
+
+    toy: str
+    seed: int
+    sae_to_random: Interval
+    found_to_sae: Interval
+
+
+def ratios(run: Run) -> list[Ratios]:
+    """One entry per model of TM-1, then one per planted transformer; computed once per run."""
+    return run.shared("toy_models.prediction_sae", lambda: [*_superposition(run), *_transformers(run)])
+
+
+def living_directions(x: Tensor, *, latents: int, active: int, seed: int, progress: Progress) -> Tensor:
+    """Decoder rows ``[K', d]`` of the latents that fire on the activations ``x [N, d]`` they were trained on."""
+    options = AutoencoderOptions(
+        latents=latents,
+        sparsity=TopK(active=active),
+        steps=STEPS,
+        batch=BATCH,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+    )
+    autoencoder = train_autoencoder(x, options, progress)
+    fires = (autoencoder.encode(x) > 0).any(0)
+    return autoencoder.directions[fires]
+
+
+def _kept(run: Run, model: Mapping[str, Any], x: Tensor, **options: int) -> Tensor:
+    key = {"model": dict(model), "options": options, "training": [ACTIVATIONS, STEPS, BATCH, LEARNING_RATE]}
+
+    def make() -> dict[str, Tensor]:
+        return {"directions": living_directions(x, progress=run.progress, **options)}
+
+    return store_of(run).keep("prediction-sae", key, make)["directions"]
+
+
+def _superposition(run: Run) -> list[Ratios]:
+    rows = []
+    for one, state in zip(trained.trained_models(run), trained.found_directions(run), strict=True):
+        config, readout = one.model.config, one.readout
+        x = readout.sample(ACTIVATIONS, torch.Generator().manual_seed(one.seed + 3)).x
+        sae = _kept(
+            run,
+            {"config": config.to_json(), "seed": one.seed},
+            x,
+            latents=config.features,
+            active=max(1, round(config.features * config.density)),
+            seed=one.seed + 4,
+        )
+        generator = torch.Generator().manual_seed(one.seed + 5)
+        groups = {
+            "sae": sae[torch.randperm(len(sae), generator=generator)[: trained.DIRECTIONS]],
+            "found": state.directions,
+            "random": random_directions(trained.DIRECTIONS, readout.width, readout.centring, generator),
+        }
+        batch = readout.sample(CONTEXTS, generator)
+        presences = generator.get_state()
+        effects = {}
+        for name, directions in groups.items():
+            generator.set_state(presences)
+            effects[name] = estimate_on(readout, batch, directions, generator=generator, draws=2).effects
+
+        def ratio(top: str, bottom: str, seed: int = one.seed, effects: dict[str, Tensor] = effects) -> Interval:
+            return group_ratio(effects[top], effects[bottom], torch.Generator().manual_seed(seed))
+
+        rows.append(Ratios("TM-1", one.seed, ratio("sae", "random"), ratio("found", "sae")))
+    return rows
+
+
+def _transformers(run: Run) -> list[Ratios]:
+    rows = []
+    for subject, found in zip(planted.subjects(run), planted.found_directions(run, "plain"), strict=True):
+        config, readout = subject.planted.config, subject.readout(20)
+        x = readout.centring.project(readout.sample(ACTIVATIONS, subject.generator(21)).x)
+        sae = _kept(
+            run,
+            subject.planted.describe(),
+            x,
+            latents=config.features,
+            active=(1 + config.most_active) // 2,
+            seed=subject.generator(22).initial_seed(),
+        )
+        groups = {
+            "sae": sae,
+            "found": found,
+            "random": planted.directions_of(subject, "random", config.features, subject.generator(4)),
+        }
+        scores = planted.score(subject.readout(1), subject, groups)
+        rows.append(Ratios("TM-8", subject.seed, scores.ratio("sae", "random"), scores.ratio("found", "sae")))
+    return rows
