@@ -33,18 +33,16 @@ from toy_models.trained import models, seeds
 QUICK = SuperpositionConfig(features=128, width=32, density=0.01, batch=256)
 FULL = SuperpositionConfig(features=512, width=128, density=0.01)
 REQUIRED_SHARE = 0.95
-REQUIRED_RATIO = 0.97
+REQUIRED_RATIO = 0.9
 """Of the mean score of parallel to sequential directions: what is lost by searching in parallel is less than this."""
 SEQUENTIAL_STEPS = 150
-SEQUENTIAL_QUICK = 20
-"""Directions searched one after another in the quick profile: each costs as many passes as all parallel ones."""
+SEQUENTIAL_QUICK, SEQUENTIAL_FULL = 16, 256
+"""Directions searched one after another: each costs as many passes as all parallel ones."""
 
 SEARCHES = {
     "peak": dataclasses.replace(PEAK, start="activations"),
     "plain": dataclasses.replace(PLAIN, start="activations", repulsion=0.1),
-    "plain, random starts": dataclasses.replace(PLAIN, repulsion=0.1),
 }
-QUICK_SEARCHES = ("peak", "plain")
 """Parallel searches with ``K = 2n``. Repulsion is weak, since there are more directions than features."""
 
 
@@ -55,15 +53,14 @@ def dictionaries(run: Run) -> list[SuperpositionModel]:
 
 def check_full_dictionary(run: Run) -> Finding:
     """TM-2.full."""
-    searches = {name: options for name, options in SEARCHES.items() if run.profile == "full" or name in QUICK_SEARCHES}
-    found = {name: _found(run, options) for name, options in searches.items()}
+    found = {name: _found(run, options) for name, options in SEARCHES.items()}
     evidence = {
         name: {
             "recovered_share": _mean(run, shares(matchings)).to_json(),
             "per_seed": [matching.to_json() for matching in matchings],
             "search": {**options.to_json(), "directions": "2n", "seed": "of the model, plus 1"},
         }
-        for (name, options), matchings in zip(searches.items(), found.values(), strict=True)
+        for (name, options), matchings in zip(SEARCHES.items(), found.values(), strict=True)
     }
     exhibits = (
         Histogram(
@@ -94,7 +91,7 @@ def check_full_dictionary(run: Run) -> Finding:
 def check_dictionary_of_another_model(run: Run) -> Finding:
     """False twin: each model's findings held against the features of the next model."""
     subjects = dictionaries(run)
-    found = [searched(run, SuperpositionReadout(model), twice(model, SEARCHES["peak"])) for model in subjects]
+    found = [searched(run, SuperpositionReadout(model), twice(run, model, SEARCHES["peak"])) for model in subjects]
     moved = [*found[1:], found[0]]
     return _judge_dictionary(
         run, [match(f, m.feature_directions) for f, m in zip(moved, subjects, strict=True)], {}, ()
@@ -109,7 +106,7 @@ def check_random_dictionary(run: Run) -> Finding:
 
 def _found(run: Run, options: SearchOptions) -> list[Matching]:
     return [
-        match(searched(run, SuperpositionReadout(model), twice(model, options)), model.feature_directions)
+        match(searched(run, SuperpositionReadout(model), twice(run, model, options)), model.feature_directions)
         for model in dictionaries(run)
     ]
 
@@ -202,7 +199,7 @@ def check_hurried_against_sequential(run: Run) -> Finding:
 
 def _options(run: Run, name: str) -> SearchOptions:
     """Sequential: the published penalty on overlap at full strength. As many steps per direction either way."""
-    directions = SEQUENTIAL_QUICK if run.profile == "quick" else FULL.features
+    directions = SEQUENTIAL_QUICK if run.profile == "quick" else SEQUENTIAL_FULL
     plain = dataclasses.replace(PLAIN, directions=directions, steps=SEQUENTIAL_STEPS)
     return {
         "parallel": plain,

@@ -38,7 +38,6 @@ from toy_models.methods import (
     PLAIN,
     PLAIN_ABSENT,
     RELU,
-    SELECTIVE,
     SEQUENTIAL,
     Method,
     draw_subject,
@@ -122,7 +121,7 @@ FULL = tuple(
     for d, load in ((16, 2), (16, 4), (16, 8), (32, 2), (32, 4), (32, 8), (64, 2))
     for p in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 )
-ONLY_IN_FULL = (PLAIN_ABSENT, SEQUENTIAL, SELECTIVE, RELU)
+ONLY_IN_FULL = (PLAIN_ABSENT, SEQUENTIAL, RELU)
 """Variants that would make the quick profile too long."""
 
 

@@ -49,9 +49,8 @@ def densities(run: Run) -> tuple[float, ...]:
 
 
 def subjects(run: Run, density: float) -> list[SuperpositionModel]:
-    """Three models in the quick profile, five in the full one."""
-    count = 3 if run.profile == "quick" else 5
-    return models(run, dataclasses.replace(_size(run), density=density), seeds(run)[:count])
+    """Three models."""
+    return models(run, dataclasses.replace(_size(run), density=density), seeds(run)[:3])
 
 
 def _size(run: Run) -> SuperpositionConfig:
@@ -208,15 +207,16 @@ def _directions(run: Run, model: SuperpositionModel, name: str) -> Tensor:
     if name == "random":
         return random_directions(count, readout.width, readout.centring, generator)
     if name in SEARCHES:
-        return searched(run, readout, twice(model, SEARCHES[name]))
+        return searched(run, readout, twice(run, model, SEARCHES[name]))
     active = max(1, round(model.config.features * model.config.density))
+    shown = twice(run, model, PLAIN).steps * PLAIN.contexts
     method = SparseAutoencoder(sparsity=TopK(active=active))
 
     def make() -> dict[str, Tensor]:
-        subject = draw_subject(readout, CONTEXTS, generator, presentations=PLAIN.steps * PLAIN.contexts)
+        subject = draw_subject(readout, CONTEXTS, generator, presentations=shown)
         return {"directions": method.find(subject, count, generator).directions}
 
-    key = {**fingerprint(readout), "method": repr(method), "count": count, "contexts": CONTEXTS}
+    key = {**fingerprint(readout), "method": repr(method), "count": count, "contexts": CONTEXTS, "presentations": shown}
     return store_of(run).keep("autoencoder", key, make)["directions"]
 
 

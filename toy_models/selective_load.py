@@ -1,0 +1,313 @@
+"""TM-9.load: how many features per dimension a search by effects can tell apart.
+
+SE-5.peak proves, for unit features and a linear read-out, that ``F(s) = Σ⟨w_j, s⟩⁴`` is at least 1 at a feature and
+``3n/(d(d+2))`` at a random direction on average. That compares values; it says nothing about where an ascent from a
+random start ends. Here that is measured, on random unit features that nobody trained:
+
+- *linear*: ``Wᵀh + b`` with presence 0.02, where ``Δ ∝ Wᵀs`` but for 1 % and peak sensitivity is ``F`` itself. ``F`` is
+  even, so cosines count by absolute value.
+- *ReLU*: the read-out and the presences of all other claims, at density 0.3.
+
+The measure is the share of directions that end at a feature (cosine 0.9), freed of chance: a uniformly random direction
+meets one of ``n`` features with probability ``q ≈ 1 − (1 − cap)ⁿ``, and what counts is ``(share − q)/(1 − q)``. At ``d
+= 8`` the share never falls to one half, however many features there are, since in so few dimensions a maximum between
+features is near one of them as well; so dimensions begin at 24 where a boundary is measured.
+
+What to expect of its growth: ``F`` less its mean is a bump of height 1 at every feature, on noise of standard deviation
+about ``√(96n)/d²``. At ``n = d(d+2)/3`` that is ``5.7/d``: the same load becomes easier as ``d`` grows, so over these
+sizes the boundary may grow faster than ``d²``. This is a heuristic, and says nothing about large ``d``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensverify.claims import Run
+from sensverify.discovery import SearchOptions
+from sensverify.errors import MissingExtraError
+from sensverify.exhibits import Curve, Exhibit, Table
+from sensverify.sensitivity import PresenceLaw, Probe
+from sensverify.statistics import Interval, mean_interval
+from sensverify.verdicts import Finding, Status
+from toy_models.folder import plant
+from toy_models.readouts import Linear
+from toy_models.recovery import RECOVERED_COSINE, match
+from toy_models.searching import PEAK, PLAIN, SELECTIVE, searched
+from toy_models.superposition import SuperpositionReadout
+from toy_models.trained import seeds
+
+DENSITY = 0.3
+PRESENCE = 0.02
+"""Setting a presence from 0 to ``α`` moves by ``α`` along the direction and by ``α²/2`` along what there was."""
+
+WIDTHS = {"quick": (24, 64), "full": (24, 32, 48, 64)}
+LOADS = (0.25, 0.375, 0.5, 0.75, 1.0)
+"""Over ``d(d+2)/3``. One half is crossed within them on the seeds they were chosen on."""
+QUICK_LOADS = {24: (0.25, 0.375, 0.5), 64: (0.5, 0.75, 1.0)}
+"""Around the crossing alone."""
+RELU_WIDTHS = {"quick": (24,), "full": (16, 24, 32)}
+RELU_LOADS = {"quick": (1.0,), "full": (0.5, 1.0, 2.0, 4.0)}
+
+EXPONENT = (2.0, math.inf)
+FACTOR = (0.25, 1.0)
+RELU_SHARE = 0.5
+"""One half, as everywhere. Ranges and budgets were chosen on seeds from 9000 on: there the exponent was 2.6, factors
+0.37 and 0.71, the share 0.85 to 0.9."""
+
+LINEAR_SEARCH = dataclasses.replace(
+    PEAK,
+    directions=48,
+    steps=150,
+    contexts=1,
+    probe=Probe(reference="absent", law=PresenceLaw(low=PRESENCE, high=PRESENCE)),
+)
+"""One context: where effects are linear, contexts differ by a factor, which the ascent of the logarithm drops."""
+RELU_SEARCHES: Mapping[str, SearchOptions] = {
+    name: dataclasses.replace(options, directions=32, steps=150, contexts=4)
+    for name, options in {"peak": PEAK, "selective": SELECTIVE, "plain": PLAIN}.items()
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What is held against the measurement: ``exponent`` of the boundary in ``d``, where it lies over ``bound``, and
+    ``score``, with which half the directions and more are features at ``n = d(d+2)/3`` behind a ReLU."""
+
+    exponent: tuple[float, float] = EXPONENT
+    factor: tuple[float, float] = FACTOR
+    bound: str = "d(d+2)/3"
+    score: str = "peak"
+
+
+def check_load(run: Run) -> Finding:
+    """TM-9.load."""
+    finding = _judge(run, Expected())
+    relu = {name: _relu_cells(run, name) for name in RELU_SEARCHES}
+    evidence = {
+        **finding.evidence,
+        "linear": [_row(run, cell, values) for cell, values in _linear_cells(run).items()],
+        "relu": {name: [_row(run, cell, values) for cell, values in cells.items()] for name, cells in relu.items()},
+        "searches": {"linear": LINEAR_SEARCH.to_json(), **{k: v.to_json() for k, v in RELU_SEARCHES.items()}},
+    }
+    return dataclasses.replace(finding, evidence=evidence, exhibits=_exhibits(run, relu))
+
+
+def twin_linear_growth(run: Run) -> Finding:
+    """False: the boundary grows in proportion to ``d``."""
+    return _judge(run, Expected(exponent=(0.5, 1.5)))
+
+
+def twin_at_the_width(run: Run) -> Finding:
+    """False: the boundary lies at ``n = d`` up to a factor of two."""
+    return _judge(run, Expected(exponent=(-math.inf, math.inf), factor=(0.5, 2.0), bound="d"))
+
+
+def twin_up_to_the_bound(run: Run) -> Finding:
+    """False: an ascent of ``F`` ends at features for as long as features are above the mean of ``F``."""
+    return _judge(run, Expected(factor=(1.0, math.inf)))
+
+
+def twin_plain(run: Run) -> Finding:
+    """False: plain sensitivity passes the load of the theory, behind a ReLU."""
+    return _judge(run, Expected(score="plain"))
+
+
+def load(width: int) -> float:
+    """``d(d+2)/3``: with more features than that, ``F`` has a mean above 1."""
+    return width * (width + 2) / 3
+
+
+def loads(run: Run, width: int) -> tuple[float, ...]:
+    """At which loads the linear read-out is searched."""
+    return QUICK_LOADS[width] if run.profile == "quick" else LOADS
+
+
+def chance(count: int, width: int, *, signed: bool) -> float:
+    """How probably a uniformly random direction is within cosine 0.9 of one of ``count`` random features.
+
+    Raises :class:`~sensverify.errors.MissingExtraError` without scipy.
+    """
+    try:
+        from scipy.special import betainc
+    except ImportError as error:
+        raise MissingExtraError(package="scikit-learn", extra="toys") from error
+    both = float(betainc((width - 1) / 2, 0.5, 1 - RECOVERED_COSINE**2))
+    return -math.expm1(count * math.log1p(-(both / 2 if signed else both)))
+
+
+def corrected(share: float, by_chance: float) -> float:
+    """``share`` with 0 at what chance gives and 1 at all."""
+    return (share - by_chance) / (1 - by_chance)
+
+
+def crossing(x: Sequence[float], shares: Sequence[float], level: float = 0.5) -> float:
+    """Where ``shares`` first fall below ``level``, between two ``x`` on a logarithmic scale.
+
+    The first ``x`` if they begin there, the last one if they never do: then the boundary is that or beyond.
+    """
+    for i, share in enumerate(shares):
+        if share < level:
+            if i == 0:
+                return x[0]
+            part = (shares[i - 1] - level) / (shares[i - 1] - share)
+            return x[i - 1] * (x[i] / x[i - 1]) ** part
+    return x[-1]
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """The exponent ``β`` of ``y ∝ x^β``, by least squares on logarithms."""
+    u, v = torch.tensor(x, dtype=torch.float64).log(), torch.tensor(y, dtype=torch.float64).log()
+    u = u - u.mean()
+    return float((u * v).sum() / u.square().sum())
+
+
+def search_seed(*parts: object) -> int:
+    """A seed that no features were drawn with: a search begins with the first draws of its generator."""
+    return int.from_bytes(hashlib.sha256(f"TM-9 limits {parts}".encode()).digest()[:6], "big")
+
+
+def interval(run: Run, values: Sequence[float] | Tensor) -> Interval:
+    """Of the mean over seeds."""
+    return mean_interval(torch.as_tensor(values, dtype=torch.float64), torch.Generator().manual_seed(run.seed))
+
+
+Cell = tuple[int, float]
+"""Width and load."""
+
+NOWHERE = Interval(math.nan, math.nan, math.nan)
+
+
+def _linear_cells(run: Run) -> dict[Cell, list[float]]:
+    """Corrected shares, one per seed."""
+
+    def make() -> dict[Cell, list[float]]:
+        cells = [(width, at) for width in WIDTHS[run.profile] for at in loads(run, width)]
+        return {cell: [_share(run, cell, seed, LINEAR_SEARCH, linear=True) for seed in _seeds(run)] for cell in cells}
+
+    return run.shared("toy_models.selective_load.linear", make)
+
+
+def _relu_cells(run: Run, name: str) -> dict[Cell, list[float]]:
+    """The same behind a ReLU; other scores than peak at the load of the theory alone."""
+
+    def make() -> dict[Cell, list[float]]:
+        tried = RELU_LOADS[run.profile] if name == "peak" else (1.0,)
+        cells = [(width, at) for width in RELU_WIDTHS[run.profile] for at in tried]
+        options = RELU_SEARCHES[name]
+        return {cell: [_share(run, cell, seed, options, linear=False) for seed in _seeds(run)[:3]] for cell in cells}
+
+    return run.shared(f"toy_models.selective_load.relu {name}", make)
+
+
+def _seeds(run: Run) -> list[int]:
+    return seeds(run)[:5]
+
+
+def _share(run: Run, cell: Cell, seed: int, options: SearchOptions, *, linear: bool) -> float:
+    width, at = cell
+    model = plant(round(at * load(width)), width, seed, DENSITY)
+    readout = Linear(model) if linear else SuperpositionReadout(model)
+    options = dataclasses.replace(options, seed=search_seed(seed, width, at))
+    found = match(searched(run, readout, options), model.feature_directions, signed=not linear)
+    return corrected(found.precise_share, chance(model.config.features, width, signed=not linear))
+
+
+def _judge(run: Run, expected: Expected) -> Finding:
+    """Exponent, factor at every width and share behind the ReLU: all wholly inside their ranges, or one wholly out."""
+    cells, widths = _linear_cells(run), WIDTHS[run.profile]
+    crossings = [
+        [crossing(loads(run, width), [cells[width, at][i] for at in loads(run, width)]) for width in widths]
+        for i in range(len(_seeds(run)))
+    ]
+    boundaries = [[at * load(width) for at, width in zip(row, widths, strict=True)] for row in crossings]
+    exponent = interval(run, [slope(widths, row) for row in boundaries])
+    judged: dict[str, tuple[Interval, tuple[float, float]]] = {"exponent": (exponent, expected.exponent)}
+    for i, width in enumerate(widths):
+        unit = load(width) if expected.bound == "d(d+2)/3" else width
+        values = [row[i] / unit for row in boundaries]
+        judged[f"n_half over {expected.bound}, d = {width}"] = (interval(run, values), expected.factor)
+    for width in RELU_WIDTHS[run.profile]:
+        shares = _relu_cells(run, expected.score)[width, 1.0]
+        name = f"{expected.score} behind a ReLU, d = {width}, n = d(d+2)/3"
+        judged[name] = (interval(run, shares), (RELU_SHARE, 1.0))
+    outside = [
+        name for name, (found, (low, high)) in judged.items() if found.high < low or found.low > high
+    ]  # fmt: skip
+    inside = all(found.low >= low and found.high <= high for found, (low, high) in judged.values())
+    status = Status.REFUTED if outside else Status.SUPPORTED if inside else Status.INCONCLUSIVE
+    said = {
+        "judged": {
+            name: {"interval": found.to_json(), "range": [_number(end) for end in ends]}
+            for name, (found, ends) in judged.items()
+        },
+        "boundary_per_seed": {f"d = {width}": [row[i] for row in boundaries] for i, width in enumerate(widths)},
+        "seeds": _seeds(run),
+        "seeds_behind_a_relu": _seeds(run)[:3],
+    }
+    return Finding(status=status, evidence=said, witness={"fails": outside, **said} if outside else None)
+
+
+def _number(end: float) -> float | None:
+    """``end`` of a range; None where it is open."""
+    return end if math.isfinite(end) else None
+
+
+def _row(run: Run, cell: Cell, values: Sequence[float]) -> dict[str, Any]:
+    width, at = cell
+    return {
+        "width": width,
+        "features": round(at * load(width)),
+        "load": at,
+        "share_of_directions_at_a_feature_beyond_chance": interval(run, values).to_json(),
+        "per_seed": list(values),
+    }
+
+
+def _exhibits(run: Run, relu: Mapping[str, dict[Cell, list[float]]]) -> tuple[Exhibit, ...]:
+    linear = _linear_cells(run)
+    curves = [_curve(run, linear, "linear read-out", "that half is reached before it, and later for larger $d$")]
+    if len(RELU_LOADS[run.profile]) > 1:
+        curves.append(_curve(run, relu["peak"], "ReLU", "that half is reached beyond it"))
+    rows = [
+        [name, width, round(at * load(width)), at, f"{chance(round(at * load(width)), width, signed=signed):.2g}",
+         interval(run, values).text()]
+        for name, cells, signed in [("peak, linear", linear, False),
+                                    *((f"{name}, ReLU", cells, True) for name, cells in relu.items())]
+        for (width, at), values in cells.items()
+    ]  # fmt: skip
+    table = Table(
+        title="Directions that end at a feature, by load",
+        caption=f"Share beyond chance at cosine {RECOVERED_COSINE}, with intervals over seeds. At load 1, n = "
+        "d(d+2)/3: the ascent with a linear read-out ends between features, behind a ReLU peak sensitivity does not, "
+        "plain sensitivity does.",
+        columns=["score, read-out", "d", "n", "n / (d(d+2)/3)", "by chance", "share beyond chance"],
+        rows=rows,
+    )
+    return (*curves, table)
+
+
+def _curve(run: Run, cells: Mapping[Cell, list[float]], name: str, see: str) -> Curve:
+    """Where a width was not searched at some load, its line has a gap."""
+    at = sorted({load for _, load in cells})
+    rows = {
+        f"d = {width}": [interval(run, cells[width, x]) if (width, x) in cells else NOWHERE for x in at]
+        for width in sorted({width for width, _ in cells})
+    }
+    return Curve(
+        title=f"Directions at a feature over the load, {name}",
+        caption="Share beyond chance of directions that end at a feature, bands over seeds. The proved boundary, up to "
+        f"which features are above the mean, is at 1 for every $d$; see {see}.",
+        x_label="n / (d(d+2)/3)",
+        y_label="share of directions at a feature",
+        x=at,
+        log_x=True,
+        series={label: [one.value for one in row] for label, row in rows.items()},
+        bands={label: [(one.low, one.high) for one in row] for label, row in rows.items()},
+    )
