@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pythia.gallery import direction_gallery
-from pythia.subject import Found, found, model, predictions
+from pythia.subject import Found, found, model, prediction
 from sensverify.claims import Run
 from sensverify.evaluation import evaluate_directions
 from sensverify.exhibits import Curve, Histogram, IntervalRow, Intervals
@@ -49,18 +49,17 @@ def check_random_against_random(run: Run) -> Finding:
 
 def _judge(run: Run, ratio: Interval, evidence: dict[str, object], exhibits: tuple[object, ...]) -> Finding:
     """SUPPORTED or REFUTED when the whole interval lies on one side of the prediction; else INCONCLUSIVE."""
-    predicted, origin = predictions(run)
-    prediction = predicted[PREDICTION]
-    outcome = prediction.judge(ratio)
+    predicted, origin = prediction(run, PREDICTION)
+    outcome = predicted.judge(ratio)
     status = {
         "inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE
     }[outcome]  # fmt: skip
-    witness = {"ratio": ratio.to_json(), "predicted": prediction.to_json()}
+    witness = {"ratio": ratio.to_json(), "predicted": predicted.to_json()}
     return Finding(
         status=status,
         evidence={
             "ratio_found_to_random": ratio.to_json(),
-            "predicted": prediction.to_json(),
+            "predicted": predicted.to_json(),
             "predictions": origin,
             **evidence,
         },

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pythia.loading import LanguageModel
-from pythia.subject import corpus, model, predictions
+from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
@@ -147,9 +147,9 @@ def check_tightened_gain(run: Run) -> Finding:
 
 def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invariant: bool) -> Finding:
     """SUPPORTED if every block and factor obeys; else REFUTED with the worst one as witness."""
-    predicted, origin = predictions(run)
-    norm_limit = predicted["PY-1.norm_output"].high
-    residual_limit = predicted["PY-1.residual_stream"].low
+    norm_prediction, origin = prediction(run, "PY-1.norm_output")
+    residual_prediction, _ = prediction(run, "PY-1.residual_stream")
+    norm_limit, residual_limit = norm_prediction.high, residual_prediction.low
     assert norm_limit is not None
     assert residual_limit is not None
     worst_norm = max(rows, key=lambda row: row.norm_output)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pythia.gallery import presences
 from pythia.readout import LanguageModelReadout
-from pythia.subject import found, predictions
+from pythia.subject import found, prediction
 from sensverify.claims import Run
 from sensverify.exhibits import Histogram, Table
 from sensverify.geometry import presence, random_directions, unit_directions
@@ -133,17 +133,16 @@ def _judge(
     exhibits: tuple[Histogram | Table, ...],
 ) -> Finding:
     """REFUTED by a broken norm budget or a share wholly outside the prediction; SUPPORTED if wholly inside."""
-    predicted, origin = predictions(run)
-    prediction = predicted[PREDICTION]
+    predicted, origin = prediction(run, PREDICTION)
     summary = _summary(rho, directions)
     share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed))
     # RN-4 is a theorem: what exceeds the budget by more than rounding is an error of ours, and must not pass.
     budget_kept = summary.budget_used <= 1 + 1e-4
-    outcome = prediction.judge(share) if budget_kept else "outside"
+    outcome = predicted.judge(share) if budget_kept else "outside"
     status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[outcome]
     measured = {
         "median_share_present": share.to_json(),
-        "predicted": prediction.to_json(),
+        "predicted": predicted.to_json(),
         "predictions": origin,
         "budget_used": summary.budget_used,
     }

@@ -11,6 +11,7 @@ from pythia.site import site_of
 from sensverify.claims import Run
 from sensverify.directions import save_directions
 from sensverify.discovery import SearchOptions, SearchState, search
+from sensverify.errors import InputError
 from sensverify.evaluation import Evaluation, evaluate_directions
 from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
 from sensverify.sites import Site, SiteOptions
@@ -61,21 +62,27 @@ def corpus(run: Run) -> Corpus:
     return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, length=length, seed=run.seed))
 
 
-def predictions(run: Run) -> tuple[dict[str, Prediction], str]:
-    """The predictions to judge by, and where they come from.
+def prediction(run: Run, name: str) -> tuple[Prediction, str]:
+    """The prediction of this ID to judge by, and where it comes from.
 
-    In this order: the file given by the user; the file that this run's own toy suite has just written; the file
-    shipped with the package. Raises :class:`~sensverify.errors.InputError` for one that was edited.
+    In this order: the file given by the user; the file that this run's own toy suite has just written, if what the
+    prediction needs was part of the run; the file shipped with the package. Raises
+    :class:`~sensverify.errors.InputError` for a file that was edited, and for a user's file without this prediction.
     """
-    candidates = (
-        (run.subject.predictions, "given by --predictions"),
-        (run.directory / PREDICTIONS_NAME, "written by the toy suite into the results folder"),
-        (SHIPPED_PREDICTIONS, "shipped with the package"),
-    )
-    for path, origin in candidates:
-        if path is not None and (path.exists() or path == run.subject.predictions):
-            return load_predictions(path), origin
-    raise FileNotFoundError("the package ships no predictions.json")
+    given = run.subject.predictions
+    if given is not None:
+        loaded = load_predictions(given)
+        if name not in loaded:
+            raise InputError(
+                expected=f"a prediction {name}",
+                got=f"{given} with {', '.join(loaded) or 'none'}",
+                remedy="derive all with `sensverify verify toy_models --out DIR`, or leave out --predictions",
+            )
+        return loaded[name], "given by --predictions"
+    written = run.directory / PREDICTIONS_NAME
+    if written.exists() and name in (loaded := load_predictions(written)):
+        return loaded[name], "written by the toy suite into the results folder"
+    return load_predictions(SHIPPED_PREDICTIONS)[name], "shipped with the package"
 
 
 def found(run: Run) -> Found:

@@ -88,7 +88,7 @@ def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
         _print_json({"schema": 1, "claims": rows})
         return
     for name, claim in chosen:
-        _say(f"{claim.id:<6} {name:<11} {claim.expected.value:<12} {claim.statement}")
+        _say(f"{claim.id:<14} {name:<11} {claim.expected.value:<12} {claim.statement}")
 
 
 @app.command()

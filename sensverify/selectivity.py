@@ -14,8 +14,9 @@ residual stream may be rotated at will; a read-out therefore has to say that its
 *Which to maximise.* Let the read-out be linear, ``Δ ∝ Wᵀs``. A quotient does not change when ``s`` is written in other
 coordinates, so the maximisers of ``C`` are those of the whitened frame: near ``M⁻¹w_i`` with ``M = WWᵀ``, the *dual* of
 a feature, which agrees with ``w_i`` if the frame is tight, as trained dictionaries nearly are, and otherwise has cosine
-``√(1 − d/n)`` to it on random frames. Peak sensitivity, ``Σ⟨w_j, s⟩⁴`` on the unit sphere, is 1 or more at a unit
-feature of any frame and ``3n/(d(d+2))`` at a random direction, on average; its maximisers are near ``w_i`` itself.
+``√(1 − d/n)`` to it on random frames (thresholds and large steps blur this to a tendency). Peak sensitivity,
+``Σ⟨w_j, s⟩⁴`` on the unit sphere, is 1 or more at a unit feature of any frame and ``3n/(d(d+2))`` at a random
+direction, on average; its maximisers are near ``w_i`` itself (SE-5.peak).
 
 *No effect* would be 0/0 and counts as spread, ``1/n``. So that nothing jumps there, and the concentration of rounding
 errors is not taken for one of effects, the engine computes ``(‖Δ‖₄⁴ + φ⁴/n)/(‖Δ‖₂⁴ + φ⁴)`` with
@@ -97,7 +98,8 @@ def peaks(found: Concentrations, clean: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(clean.detach(), dim=-1)
     largest = length.max()
     typical = largest * (length / largest.clamp_min(torch.finfo(length.dtype).tiny)).pow(4).mean() ** 0.25
-    return found.values * (found.sizes / (typical + (typical == 0))) ** 4
+    relative: Tensor = (found.sizes / (typical + (typical == 0))) ** 4
+    return found.values * relative
 
 
 def concentrations(clean: Tensor, perturbed: Tensor) -> Concentrations:

@@ -34,14 +34,14 @@ def side_by_side(
     waiting: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
     for entry in enumerate(items):
         waiting.put(entry)
-    done: dict[int, queue.SimpleQueue[Result | BaseException]] = {i: queue.SimpleQueue() for i in range(len(items))}
+    results: dict[int, queue.SimpleQueue[Result | BaseException]] = {i: queue.SimpleQueue() for i in range(len(items))}
     stop = threading.Event()
     listener = run.progress
 
-    def report(label: str, so_far: int, total: int) -> None:
+    def report(label: str, done: int, total: int) -> None:
         if stop.is_set():
             raise Interrupted("stopped")
-        listener(label, so_far, total)
+        listener(label, done, total)
 
     def work() -> None:
         resolve(worker)()
@@ -51,9 +51,9 @@ def side_by_side(
             except queue.Empty:
                 return
             try:
-                done[index].put(decide(item))
+                results[index].put(decide(item))
             except BaseException as error:
-                done[index].put(error)
+                results[index].put(error)
 
     number = min(count or os.cpu_count() or 1, MOST_WORKERS, len(items))
     threads = [threading.Thread(target=work, name=f"worker {i}", daemon=True) for i in range(number)]
@@ -62,7 +62,7 @@ def side_by_side(
         for thread in threads:
             thread.start()
         for index in range(len(items)):
-            result = done[index].get()
+            result = results[index].get()
             if isinstance(result, BaseException):
                 raise result
             yield result

@@ -26,7 +26,7 @@ from sensverify.sensitivity import estimate_on
 from sensverify.statistics import Interval, group_ratio, mean_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.recovery import Matching, match
-from toy_models.searching import CONTEXTS, PEAK, PLAIN, searched, shares, twice
+from toy_models.searching import CONTEXTS, PEAK, PLAIN, in_budget, searched, shares, twice
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 from toy_models.trained import models, seeds
 
@@ -91,7 +91,10 @@ def check_full_dictionary(run: Run) -> Finding:
 def check_dictionary_of_another_model(run: Run) -> Finding:
     """False twin: each model's findings held against the features of the next model."""
     subjects = dictionaries(run)
-    found = [searched(run, SuperpositionReadout(model), twice(run, model, SEARCHES["peak"])) for model in subjects]
+    found = [
+        searched(run, SuperpositionReadout(model), twice(model, in_budget(run, model, SEARCHES["peak"])))
+        for model in subjects
+    ]
     moved = [*found[1:], found[0]]
     return _judge_dictionary(
         run, [match(f, m.feature_directions) for f, m in zip(moved, subjects, strict=True)], {}, ()
@@ -106,7 +109,10 @@ def check_random_dictionary(run: Run) -> Finding:
 
 def _found(run: Run, options: SearchOptions) -> list[Matching]:
     return [
-        match(searched(run, SuperpositionReadout(model), twice(run, model, options)), model.feature_directions)
+        match(
+            searched(run, SuperpositionReadout(model), twice(model, in_budget(run, model, options))),
+            model.feature_directions,
+        )
         for model in dictionaries(run)
     ]
 

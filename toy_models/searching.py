@@ -66,16 +66,16 @@ def recovered(run: Run, readout: Readout, options: SearchOptions) -> Matching:
     return match(searched(run, readout, options), model_of(readout).feature_directions)
 
 
-def twice(run: Run, model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
-    """``options`` for twice as many directions as the model was given features, with a seed of its own.
+def twice(model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
+    """``options`` for twice as many directions as the model was given features, with a seed of its own."""
+    return dataclasses.replace(options, directions=2 * model.config.features, seed=model.seed + 1)
 
-    Half the steps in the quick profile, and for more than ``LARGE`` features, where a step costs most: a little less
-    is found, of every score alike.
-    """
-    features = model.config.features
-    halved = run.profile == "quick" or features > LARGE
-    steps = options.steps // 2 if halved else options.steps
-    return dataclasses.replace(options, directions=2 * features, steps=steps, seed=model.seed + 1)
+
+def in_budget(run: Run, model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
+    """``options`` with half the steps in the quick profile, and for more than ``LARGE`` features, where a step costs
+    most: a little less is found, by every score alike."""
+    halved = run.profile == "quick" or model.config.features > LARGE
+    return dataclasses.replace(options, steps=options.steps // 2) if halved else options
 
 
 def shares(matchings: list[Matching]) -> Tensor:

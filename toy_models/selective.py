@@ -26,7 +26,7 @@ from sensverify.verdicts import Finding, Status
 from toy_models.autoencoders import TopK
 from toy_models.methods import SparseAutoencoder, draw_subject
 from toy_models.recovery import Matching, match
-from toy_models.searching import PEAK, PLAIN, SELECTIVE, fingerprint, searched, shares, twice
+from toy_models.searching import PEAK, PLAIN, SELECTIVE, fingerprint, in_budget, searched, shares, twice
 from toy_models.store import store_of
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 from toy_models.trained import models, seeds
@@ -207,9 +207,9 @@ def _directions(run: Run, model: SuperpositionModel, name: str) -> Tensor:
     if name == "random":
         return random_directions(count, readout.width, readout.centring, generator)
     if name in SEARCHES:
-        return searched(run, readout, twice(run, model, SEARCHES[name]))
+        return searched(run, readout, twice(model, in_budget(run, model, SEARCHES[name])))
     active = max(1, round(model.config.features * model.config.density))
-    shown = twice(run, model, PLAIN).steps * PLAIN.contexts
+    shown = in_budget(run, model, PLAIN).steps * PLAIN.contexts
     method = SparseAutoencoder(sparsity=TopK(active=active))
 
     def make() -> dict[str, Tensor]:

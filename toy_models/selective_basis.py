@@ -33,8 +33,10 @@ SIZE = {
     "quick": SuperpositionConfig(features=48, width=24, density=0.1, batch=128, steps=1000),
     "full": SuperpositionConfig(features=64, width=32, density=0.1, batch=256),
 }
-STEPS, CONTEXTS, RATE = 200, 8, 0.3
-STRENGTHS = {"quick": (0.1, 0.3, 1.0), "full": (0.1, 0.3, 0.5, 1.0, 3.0)}
+BUDGET = {"quick": (150, 6), "full": (200, 8)}
+"""Steps and contexts of a search."""
+RATE = 0.3
+STRENGTHS = {"quick": (0.3, 1.0), "full": (0.1, 0.3, 0.5, 1.0, 3.0)}
 KEPT, LOST = 0.9, 0.1
 """At least, and at most, so many of the features: chosen beforehand, and checked on seeds from 9000 on."""
 
@@ -70,14 +72,15 @@ def mixed(strength: float) -> View:
 
 
 def subjects(run: Run) -> list[SuperpositionModel]:
-    """Three trained models in the quick profile, five in the full one."""
-    return models(run, SIZE[run.profile], seeds(run)[:5])
+    """Three trained models in the quick profile, four in the full one."""
+    return models(run, SIZE[run.profile], seeds(run)[:4])
 
 
-def budget(model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
+def budget(run: Run, model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
     """``options`` for two directions per feature, with the budget of these claims and a seed that is a hash."""
+    steps, contexts = BUDGET[run.profile]
     seed = search_seed("search", model.seed)
-    return dataclasses.replace(twice(model, options), steps=STEPS, contexts=CONTEXTS, learning_rate=RATE, seed=seed)
+    return dataclasses.replace(twice(model, options), steps=steps, contexts=contexts, learning_rate=RATE, seed=seed)
 
 
 def check_basis(run: Run) -> Finding:
@@ -97,8 +100,7 @@ def check_basis(run: Run) -> Finding:
         },
         "plain": {name: interval(run, shares(group)).to_json() for name, group in plain.items()},
         "plain_effects_differ_by_at_most": [_difference_of_plain(model) for model in subjects(run)],
-        "searches": {"peak": PEAK.to_json(), "plain": PLAIN.to_json()}
-        | {"steps": STEPS, "contexts": CONTEXTS, "learning_rate": RATE, "directions": "2n"},
+        "searches": [budget(run, subjects(run)[0], options).to_json() for options in (PEAK, PLAIN)],
     }
     return dataclasses.replace(finding, evidence=evidence, exhibits=_exhibits(run, peak, plain, mixtures))
 
@@ -138,8 +140,8 @@ def _judge(run: Run, *, kept: dict[str, View], lost: dict[str, View], refused: V
     status = Status.REFUTED if fails else Status.SUPPORTED if all(right) else Status.INCONCLUSIVE
     said = {
         "recovered_share": {name: one.to_json() for name, one in at.items()},
-        "at_least": {name: KEPT for name in kept},
-        "at_most": {name: LOST for name in lost},
+        "at_least": dict.fromkeys(kept, KEPT),
+        "at_most": dict.fromkeys(lost, LOST),
         "refused": refusals,
         "seeds": [model.seed for model in subjects(run)],
         "represented": [int(model.represented.sum()) for model in subjects(run)],
@@ -149,7 +151,7 @@ def _judge(run: Run, *, kept: dict[str, View], lost: dict[str, View], refused: V
 
 
 def _found(run: Run, view: View, options: SearchOptions = PEAK) -> list[Matching]:
-    return [recovered(run, view(model), budget(model, options)) for model in subjects(run)]
+    return [recovered(run, view(model), budget(run, model, options)) for model in subjects(run)]
 
 
 def _difference_of_plain(model: SuperpositionModel) -> float:

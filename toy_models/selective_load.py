@@ -157,7 +157,7 @@ def crossing(x: Sequence[float], shares: Sequence[float], level: float = 0.5) ->
             if i == 0:
                 return x[0]
             part = (shares[i - 1] - level) / (shares[i - 1] - share)
-            return x[i - 1] * (x[i] / x[i - 1]) ** part
+            return float(x[i - 1] * (x[i] / x[i - 1]) ** part)
     return x[-1]
 
 

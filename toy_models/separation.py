@@ -11,11 +11,12 @@ import dataclasses
 import torch
 
 from sensverify.claims import Run
-from sensverify.exhibits import Histogram, IntervalRow, Intervals
+from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals
 from sensverify.geometry import random_directions
 from sensverify.sensitivity import SensitivityEstimate, estimate_on, null_effects
 from sensverify.statistics import Interval, group_mean, group_ratio
 from sensverify.verdicts import Finding, Status
+from toy_models.portrait import portrait
 from toy_models.trained import (
     DIRECTIONS,
     EVALUATION_CONTEXTS,
@@ -95,7 +96,7 @@ def check_features_against_random(run: Run) -> Finding:
         },
         "largest_null_effect": max(score.largest_null_effect for score in scores),
     }
-    return _judge(run, "feature", "random", evidence, (_histogram(scores[0]), _intervals(scores)))
+    return _judge(run, "feature", "random", evidence, (_histogram(scores[0]), _intervals(scores), *portrait(run)))
 
 
 def check_random_against_random(run: Run) -> Finding:
@@ -113,7 +114,7 @@ def _judge(
     numerator: str,
     denominator: str,
     evidence: dict[str, object],
-    exhibits: tuple[Histogram | Intervals, ...],
+    exhibits: tuple[Exhibit, ...],
 ) -> Finding:
     """SUPPORTED if the whole interval of every seed is high enough, REFUTED by a seed whose whole interval is not."""
     ratios = {score.seed: score.ratio(numerator, denominator) for score in score_groups(run)}

@@ -20,7 +20,7 @@ claims: tuple[Claim, ...] = (
         formula=(r"\frac{\overline{\mathrm{SeS}}(\text{feature})}{\overline{\mathrm{SeS}}(\text{random})} \geq 2.5"),
         hypotheses=(
             *MODEL,
-            "one size only: that the ratio grows with d at fixed load is not tested here",
+            "one size; that the ratio grows with d is TM-1.growth",
         ),
         source="THEORY TM-1; Stambler 2025 (sensitivity hypothesis); Elhage et al. 2022 (model)",
         expected=Status.SUPPORTED,
@@ -33,6 +33,31 @@ claims: tuple[Claim, ...] = (
             FalseTwin(
                 statement="Random directions are at least 2.5 times as sensitive as the true features.",
                 check="toy_models.separation:check_random_against_features",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-1.growth",
+        statement=(
+            "At fixed load and density the separation of features from random directions grows with the dimension: it "
+            "is below 1.25 in 8 dimensions, and larger wherever the dimension is four times as large."
+        ),
+        formula=r"n = 4d, \quad p = 0.01, \quad d = 8, 16, 32, 64 \text{ (full: } 128)",
+        hypotheses=(
+            "trained superposition models of independent features; 3 seeds, each judged by itself",
+            "at n = 2d there is no such growth: trained to the end, features lie in opposite pairs on orthogonal axes",
+        ),
+        source="THEORY TM-1; TM-3.boundary for the reason",
+        expected=Status.SUPPORTED,
+        check="toy_models.growth:check_growth",
+        false_twins=(
+            FalseTwin(
+                statement="The separation falls as the dimension grows.",
+                check="toy_models.growth:check_shrinkage",
+            ),
+            FalseTwin(
+                statement="So does the ratio of random directions to other random directions.",
+                check="toy_models.growth:check_random_growth",
             ),
         ),
     ),

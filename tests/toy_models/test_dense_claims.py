@@ -1,0 +1,107 @@
+"""Full dictionaries, parallel against sequential, dense features, growth: the product's checks on small models."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from sensverify.claims import Run, resolve
+from sensverify.discovery import SearchOptions, start_search
+from sensverify.geometry import nearest
+from sensverify.verdicts import Status
+from toy_models import claims, dictionary, growth, searching, selective
+from toy_models.recovery import match
+from toy_models.superposition import SuperpositionConfig, SuperpositionReadout, train
+
+BY_ID = {claim.id: claim for claim in claims}
+IDS = ("TM-1.growth", "TM-2.full", "TM-5", "TM-9", "TM-9.crowded")
+TINY = SuperpositionConfig(features=32, width=16, density=0.05, steps=500, batch=256, learning_rate=1e-2)
+
+
+def small(options):
+    return dataclasses.replace(options, steps=280)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Small models and short searches; judged by the same code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dictionary, "QUICK", dataclasses.replace(TINY, features=96, width=24, density=0.02))
+        patch.setattr(dictionary, "SEARCHES", {name: small(o) for name, o in dictionary.SEARCHES.items()})
+        patch.setattr(dictionary, "SEQUENTIAL_STEPS", 60)
+        patch.setattr(dictionary, "SEQUENTIAL_QUICK", 10)
+        patch.setattr(selective, "QUICK_SIZE", TINY)
+        patch.setattr(selective, "SEARCHES", {name: small(o) for name, o in selective.SEARCHES.items()})
+        patch.setattr(selective, "CONTEXTS", 512)
+        patch.setattr(selective, "PLAIN", small(searching.PLAIN))
+        patch.setattr(selective, "_crowded", lambda run: selective.subjects(run, 0.05))
+        patch.setattr(growth, "WIDTHS", {"quick": (4, 16)})
+        yield Run(seed=3, directory=tmp_path_factory.mktemp("dense"))
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_every_false_twin_is_refuted_with_a_witness(run, name):
+    for twin in BY_ID[name].false_twins:
+        finding = resolve(twin.check)(run)
+        assert finding.status is Status.REFUTED, twin.statement
+        assert finding.witness
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_check_itself_is_not_refuted_and_shows_something(run, name):
+    finding = resolve(BY_ID[name].check)(run)
+    assert finding.status in (Status.SUPPORTED, Status.INCONCLUSIVE)
+    assert finding.exhibits
+    assert all(exhibit.caption for exhibit in finding.exhibits)
+
+
+def test_figures_are_the_same_in_a_fresh_folder(run, tmp_path):
+    again = Run(seed=3, directory=tmp_path)
+    first, second = (resolve(BY_ID["TM-9"].check)(r).evidence for r in (run, again))
+    assert first == second
+
+
+def test_a_run_that_goes_on_searches_nothing_again(run, monkeypatch):
+    resolve(BY_ID["TM-2.full"].check)(run)
+    monkeypatch.setattr(searching, "search", None)
+    again = Run(seed=3, directory=run.directory)
+    assert resolve(BY_ID["TM-2.full"].check)(again).evidence["recovered_share"]
+
+
+def test_plain_and_selective_stand_beside_peak(run):
+    evidence = resolve(BY_ID["TM-9"].check)(run).evidence
+    for density in ("p = 0.05", "p = 0.4"):
+        assert {"peak", "selective", "plain", selective.AUTOENCODER} <= set(evidence[density])
+        assert set(evidence[density]["feature_to_random"]) == {"peak", "selective", "plain"}
+
+
+def test_other_weights_or_options_are_another_search(tmp_path):
+    model = train(TINY, 0)
+    readout = SuperpositionReadout(model)
+    other = dataclasses.replace(model, bias=model.bias + 1e-3)
+    assert searching.fingerprint(readout) != searching.fingerprint(SuperpositionReadout(other))
+    run = Run(seed=0, directory=tmp_path)
+    options = dataclasses.replace(searching.PEAK, directions=6, steps=5)
+    first = searching.searched(run, readout, options)
+    assert first.equal(searching.searched(run, readout, options))
+    assert not first.equal(searching.searched(run, readout, dataclasses.replace(options, seed=9)))
+
+
+def test_starting_at_activations_is_nearer_to_sparse_features_than_starting_anywhere():
+    model = train(dataclasses.replace(TINY, features=64, width=32, density=0.02), 0)
+    readout = SuperpositionReadout(model)
+    cosines = {}
+    for start in ("random", "activations"):
+        state = start_search(readout, SearchOptions(directions=64, start=start, seed=11))
+        torch.testing.assert_close(state.directions.norm(dim=1), torch.ones(64))
+        cosines[start] = float(nearest(state.directions, model.feature_directions)[0].mean())
+    assert cosines["activations"] > cosines["random"] + 0.2
+
+
+def test_the_judge_of_dictionaries_knows_all_three_answers(run):
+    features = torch.eye(16)
+    everything, nothing = match(features, features), match(features.roll(1, 1) * 0 + features[:1], features)
+    judge = dictionary._judge_dictionary
+    assert judge(run, [everything] * 3, {}, ()).status is Status.SUPPORTED
+    assert judge(run, [nothing] * 3, {}, ()).status is Status.REFUTED
+    assert judge(run, [everything, everything, nothing], {}, ()).status is Status.INCONCLUSIVE
