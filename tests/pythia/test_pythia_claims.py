@@ -9,7 +9,7 @@ from pythia.gallery import direction_gallery, logit_weights, presences
 from pythia.invariance import FACTORS, check_scaling, measure_scaling
 from pythia.loading import load_model
 from pythia.sparsity import median_share_interval
-from pythia.subject import corpus, found, model, predictions, preflight
+from pythia.subject import corpus, found, model, prediction, preflight
 from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
@@ -108,8 +108,10 @@ def test_predictions_given_by_the_user_come_first_and_edited_ones_are_refused(ru
     copy = tmp_path / "mine.json"
     copy.write_text(SHIPPED_PREDICTIONS.read_text())
     mine = Run(seed=0, directory=tmp_path, subject=Subject(predictions=copy))
-    assert predictions(mine)[1] == "given by --predictions"
-    assert predictions(run)[1] == "shipped with the package"
+    assert prediction(mine, "PY-4")[1] == "given by --predictions"
+    assert prediction(run, "PY-4")[1] == "shipped with the package"
+    with pytest.raises(InputError, match="PY-99"):
+        prediction(mine, "PY-99")
     copy.write_text(copy.read_text().replace('"PY-4"', '"PY-5"'))
     with pytest.raises(InputError, match="hash"):
         preflight(mine)
