@@ -1,7 +1,18 @@
 """The claims about toy models. What decides each is named in the catalogue and imported only when it runs."""
 
 from sensverify.claims import Suite
-from toy_models.catalogue import boundary, dense, laws, own_features, phase, removal, scores, sparse, transformer
+from toy_models.catalogue import (
+    boundary,
+    dense,
+    laws,
+    own_features,
+    phase,
+    removal,
+    scores,
+    selective_limits,
+    sparse,
+    transformer,
+)
 
 claims = Suite(
     claims=(
@@ -13,6 +24,7 @@ claims = Suite(
         *removal.claims,
         *laws.claims,
         *transformer.claims,
+        *selective_limits.claims,
         *own_features.claims,
     ),
     conclude="toy_models.predictions:derive",
