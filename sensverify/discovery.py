@@ -56,8 +56,9 @@ class SearchOptions:
     ``steps`` is per direction in sequential mode and for all directions together in parallel mode.
     ``learning_rate`` is the angle in radians of an early step. ``contexts`` are drawn afresh every step.
     ``averaging`` is how the selective score averages over them; the others have no use for it. ``repulsion`` is the
-    strength of the penalty on overlap, by default 1 for the plain score and 0.1 for the others: those are meant for
-    more directions than there are features, where a strong barrier keeps surplus directions hanging beside features.
+    strength of the penalty on overlap, by default 1, but 0.1 in a parallel search by another score than the plain one:
+    those are meant for more directions than there are features, where a strong barrier keeps surplus directions hanging
+    beside features.
     """
 
     directions: int = 16
@@ -81,7 +82,7 @@ class SearchOptions:
         """The strength of repulsion in force."""
         if self.repulsion is not None:
             return self.repulsion
-        return 1.0 if self.score == "plain" else 0.1
+        return 1.0 if self.score == "plain" or self.method == "sequential" else 0.1
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for ``cfg.json``."""
@@ -174,6 +175,12 @@ def search(
 
 
 def _check_score(readout: Readout, options: SearchOptions) -> None:
+    if options.method == "spectral" and options.probe.reference != "clean":
+        raise InputError(
+            expected="the clean reference with the method spectral, which solves for small steps from it",
+            got=f"the reference {options.probe.reference}",
+            remedy="pass another method, or the clean reference",
+        )
     if options.score == "plain":
         return
     if options.method == "spectral":
@@ -219,7 +226,8 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     state.momentum[active] = tangent(moved, momentum)
     state.second_moment[active] = second
     state.history.append(float(scores.detach().mean()))
-    if options.method == "parallel" and step_in_stage in {int(share * options.steps) for share in RESEEDINGS}:
+    moments = {int(share * options.steps) for share in RESEEDINGS} - {0}  # a search of few steps has fewer of them
+    if options.method == "parallel" and step_in_stage in moments:
         _reseed_duplicates(readout, options, state)
 
 
@@ -276,6 +284,7 @@ def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchSt
     if count:
         state.directions[duplicate] = _fresh(readout, options, count, state.generator).to(state.directions)
         state.momentum[duplicate] = 0.0
+        state.running_score[duplicate] = 0.0
 
 
 def _fresh(readout: Readout, options: SearchOptions, count: int, generator: torch.Generator) -> Tensor:

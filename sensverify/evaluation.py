@@ -18,8 +18,9 @@ from sensverify.claims import Progress, silent
 from sensverify.directions import DirectionSet
 from sensverify.discovery import count_duplicates
 from sensverify.geometry import random_directions, unit_directions
+from sensverify.interventions import set_presence
 from sensverify.readout import Batch, Readout
-from sensverify.sensitivity import Probe, SensitivityEstimate, effects, estimate_on, null_effects
+from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_on, null_effects
 from sensverify.sites import Site
 from sensverify.statistics import Interval, group_mean, group_ratio
 
@@ -132,8 +133,16 @@ def evaluate_directions(
 
 @torch.no_grad()
 def _null(readout: Readout, batch: Batch[Any], directions: Tensor, probe: Probe) -> Tensor:
-    """Effects ``[S, B]`` of the intervention that changes nothing against the probe's reference."""
+    """Effects ``[S, B]`` that must be zero up to rounding, for the probe's reference.
+
+    Clean: each presence is set to what it is. Absent: what is there without the direction must not depend on how much
+    of it there was, ``I_s^0 ∘ I_s^β = I_s^0`` (RN-2).
+    """
     if probe.reference == "clean":
         return null_effects(readout, batch, directions)
-    nothing = torch.zeros(len(batch)).to(batch.x)
-    return effects(readout, batch, readout.clean(batch), directions, nothing, probe.distance, probe.reference)
+    rows = []
+    for s in torch.split(directions, 1):
+        raised = set_presence(batch.x, s, 0.5, readout.centring)[0]
+        without = [readout.read(batch, set_presence(x, s, 0.0, readout.centring)) for x in (batch.x, raised)]
+        rows.append(probe.distance(*without))
+    return torch.cat(rows)

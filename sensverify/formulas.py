@@ -15,6 +15,7 @@ Ba et al. 2016, with the biased variance, before the affine part.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any, Protocol, runtime_checkable
 
@@ -81,7 +82,7 @@ def inner(a: Vector, b: Vector) -> Scalar:
 
 def _is_outer(a: Any, b: Any) -> bool:
     """Whether each of two arrays is repeated along an axis of the other, so that their product is larger than both."""
-    pairs = list(zip(reversed(a.shape[:-1]), reversed(b.shape[:-1]), strict=False))
+    pairs = list(itertools.zip_longest(reversed(a.shape[:-1]), reversed(b.shape[:-1]), fillvalue=1))
     return any(m == 1 < n for m, n in pairs) and any(n == 1 < m for m, n in pairs)
 
 

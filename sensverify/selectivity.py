@@ -38,7 +38,7 @@ Concentration is averaged *by effect*, ``C(s) = E‖Δ‖₄⁴/E‖Δ‖₂⁴`
 
 *A direction and its negative* can be equally selective, because ``Δ`` and ``−Δ`` are: taking a dense feature away lands
 on its unit just as adding it does. What is found is a feature or the removal of one; the sign of the effect tells
-which, and with the absent reference nothing is there to be taken away.
+which. With the absent reference no presence of ``s`` itself is there to be taken away.
 
 *Units are taken as they come*: one whose scale is ten times that of the others draws every effect to itself.
 """
@@ -93,7 +93,8 @@ class Concentrations:
 def peaks(found: Concentrations, clean: Tensor) -> Tensor:
     """Peak sensitivities ``‖Δ‖₄⁴/E‖f_b(x)‖₂⁴``, ``[S, B]``; the mean is over the contexts of ``clean [B, n]``.
 
-    Divided by one number for all contexts, not by each one's own, which behind a ReLU may be zero.
+    Divided by one number for all contexts, not by each one's own, which behind a ReLU may be zero. Standard errors take
+    that number as known: they are right for ratios of two groups on the same contexts, where it cancels.
     """
     length = torch.linalg.vector_norm(clean.detach(), dim=-1)
     largest = length.max()

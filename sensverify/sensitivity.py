@@ -7,7 +7,8 @@ What is compared with ``f_b(I_s^α(x))`` is a choice. The published *clean* refe
 presence ``ρ`` that there was to ``α`` is the larger the more negative ``ρ``, so that leaning against what is always
 there, the mean activation first of all, is rewarded. The *absent* reference is ``f_b(I_s^0(x))``: the model with
 presence ``α`` against the model with none. Then the step is the same in every context, ``arcsin α``, and since
-``I_s^α ∘ I_s^0 = I_s^α`` (RN-2) nothing that was there can be counted as removed. It costs a second read.
+``I_s^α ∘ I_s^0 = I_s^α`` (RN-2) no presence of ``s`` itself is taken away. What is orthogonal to ``s`` still shrinks by
+``√(1 − α²)`` (RN-3). It costs a second read.
 """
 
 from __future__ import annotations

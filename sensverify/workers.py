@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -44,13 +45,16 @@ def side_by_side(
         listener(label, done, total)
 
     def work() -> None:
-        resolve(worker)()
+        begun = False
         while not stop.is_set():
             try:
                 index, item = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
+                if not begun:
+                    resolve(worker)()
+                begun = True
                 results[index].put(decide(item))
             except BaseException as error:
                 results[index].put(error)
@@ -68,6 +72,8 @@ def side_by_side(
             yield result
     finally:
         stop.set()
+        until = time.monotonic() + PATIENCE
         for thread in threads:
-            thread.join(PATIENCE)
-        run.progress = listener
+            thread.join(max(0.0, until - time.monotonic()))
+        if not any(thread.is_alive() for thread in threads):  # else they have still to be stopped
+            run.progress = listener

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import warnings
 from typing import Any
 
@@ -21,6 +22,9 @@ from sensverify.errors import InputError, MissingExtraError
 from toy_models.autoencoders import check_activations
 
 LARGEST_SEED = 2**31 - 1
+_ALONE = threading.Lock()
+"""Warnings are caught for the whole program: of two fits at once, one would get those of the other."""
+
 NORMAL_LOG_COSH = 0.374567207488
 """``E log cosh ν`` for a standard normal ``ν``."""
 
@@ -92,7 +96,7 @@ def _fast_ica(x: Tensor, count: int, seed: int, iterations: int, tolerance: floa
     model = decomposition.FastICA(
         n_components=count, whiten="unit-variance", max_iter=iterations, tol=tolerance, random_state=seed
     )
-    with warnings.catch_warnings(record=True) as caught:
+    with _ALONE, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         sources = torch.as_tensor(model.fit_transform(x.detach().double().cpu().numpy()))
     failed = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)

@@ -58,7 +58,7 @@ def check_full_dictionary(run: Run) -> Finding:
         name: {
             "recovered_share": _mean(run, shares(matchings)).to_json(),
             "per_seed": [matching.to_json() for matching in matchings],
-            "search": {**options.to_json(), "directions": "2n", "seed": "of the model, plus 1"},
+            "searches": [twice(m, in_budget(run, m, options)).to_json() for m in dictionaries(run)],
         }
         for (name, options), matchings in zip(SEARCHES.items(), found.values(), strict=True)
     }
@@ -120,7 +120,7 @@ def _found(run: Run, options: SearchOptions) -> list[Matching]:
 def _judge_dictionary(
     run: Run, matchings: list[Matching], evidence: dict[str, Any], exhibits: tuple[Exhibit, ...]
 ) -> Finding:
-    """By the mean share over seeds, and every seed on the same side."""
+    """By the mean share over seeds."""
     share = _mean(run, shares(matchings))
     status = Status.INCONCLUSIVE
     if share.low >= REQUIRED_SHARE:

@@ -21,6 +21,8 @@ from toy_models.trained import grid, seeds
 WIDTHS = {"quick": (8, 16, 32, 64), "full": (8, 16, 32, 64, 128)}
 LOAD, DENSITY = 4, 0.01
 CONTEXTS, DIRECTIONS = 384, 96
+GROWTH = 1.1
+"""From one dimension to four times it, the ratio has to grow by this factor at least."""
 LARGEST_AT_EIGHT = 1.25
 """Separation in 8 dimensions is less than this: what the theory text calls none."""
 
@@ -33,7 +35,7 @@ def check_growth(run: Run) -> Finding:
     curve = Curve(
         title="Separation over the dimension",
         caption=f"Mean SeS of features over that of random directions, n = {LOAD}d, p = {DENSITY}; one line per seed, "
-        "bands are 95 % intervals over directions and contexts. Each doubling of d lifts the ratio.",
+        "bands are 95 % intervals over directions and contexts. Look for lines that rise from near 1.",
         x_label="dimension d",
         y_label="ratio",
         x=widths,
@@ -85,16 +87,16 @@ def _ratio(model: SuperpositionModel, impostors: bool) -> Interval:
 
 
 def _judge(run: Run, table: dict[int, list[Interval]], exhibits: tuple[Curve, ...]) -> Finding:
-    """On every seed: small in 8 dimensions, and larger, beyond both intervals, wherever d is four times as large."""
+    """On every seed: small in 8 dimensions, and larger by GROWTH, beyond both intervals, wherever d is fourfold."""
     widths = list(table)
     steps = [(low, high) for low in widths for high in widths if high == 4 * low]
     small = all(interval.high < LARGEST_AT_EIGHT for interval in table[widths[0]])
-    grows = all(a.high < b.low for low, high in steps for a, b in zip(table[low], table[high], strict=True))
+    grows = all(GROWTH * a.high < b.low for low, high in steps for a, b in zip(table[low], table[high], strict=True))
     fails = [
         {"seed": seed, "from": low, "to": high, "ratios": [a.to_json(), b.to_json()]}
         for low, high in steps
         for seed, a, b in zip(_seeds(run), table[low], table[high], strict=True)
-        if b.value <= a.value
+        if b.high < GROWTH * a.low
     ]
     too_large = [interval.to_json() for interval in table[widths[0]] if interval.low >= LARGEST_AT_EIGHT]
     status = Status.SUPPORTED if small and grows else Status.INCONCLUSIVE

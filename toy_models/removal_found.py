@@ -115,6 +115,11 @@ def trained_models(run: Run) -> dict[float, list[SuperpositionModel]]:
     return dict(zip(densities, rows, strict=True))
 
 
+OWN_STREAM = 1_000_003
+"""Added to a model's seed: training draws its first weights from the seed itself, and the direction that is always
+there must not be the one from which a feature started."""
+
+
 def settings(run: Run) -> tuple[Setting, ...]:
     """Six in the quick profile, fifteen in the full one."""
     return QUICK if run.profile == "quick" else FULL
@@ -122,7 +127,7 @@ def settings(run: Run) -> tuple[Setting, ...]:
 
 def readout_of(setting: Setting, seed: int, model: SuperpositionModel | None) -> PlantedReadout:
     """The model that is searched; ``model`` where it is a trained one."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + OWN_STREAM)
     length = ALWAYS * (setting.density * FEATURES / 3) ** 0.5 if setting.constant else 0.0
     if model is not None:
         return around(model, constant=length, generator=generator)

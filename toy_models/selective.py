@@ -77,7 +77,10 @@ def check_selective(run: Run) -> Finding:
         }
         for density in densities(run)
     }
-    evidence["searches"] = {name: options.to_json() for name, options in SEARCHES.items()}
+    first = subjects(run, densities(run)[0])[0]
+    evidence["searches_of_the_first_model"] = {
+        name: twice(first, in_budget(run, first, options)).to_json() for name, options in SEARCHES.items()
+    }
     return _judge(
         run, {density: row["peak"] for density, row in table.items()}, evidence, _exhibits(run, table, scores)
     )

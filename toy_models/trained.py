@@ -95,7 +95,7 @@ def found_directions(run: Run) -> list[SearchState]:
     def make() -> list[SearchState]:
         states = []
         for trained in trained_models(run):
-            options = SearchOptions(directions=DIRECTIONS, steps=150, contexts=16, seed=trained.seed + 1)
+            options = SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=trained.seed + 1)
             states.append(search(trained.readout, options, progress=run.progress))
         return states
 

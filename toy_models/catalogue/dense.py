@@ -6,8 +6,8 @@ from sensverify.claims import Claim, FalseTwin
 from sensverify.verdicts import Status
 
 _SEARCH = (
-    "400 steps of 16 contexts (200 in the quick profile and for n = 512); no sparsity term; the search is told neither "
-    "n nor p, only to look for K directions"
+    "400 steps of 16 contexts (200 in the quick profile and for n = 512); no sparsity term; of n and p the search "
+    "knows nothing but K"
 )
 
 claims: tuple[Claim, ...] = (
@@ -69,8 +69,8 @@ claims: tuple[Claim, ...] = (
     Claim(
         id="TM-9",
         statement=(
-            "Searching for large effects on few units recovers at least 95 % of the features at cosine 0.9, however "
-            "dense they are, from p = 0.05 to p = 0.4."
+            "Searching for large effects on few units recovers at least 95 % of the features that the model "
+            "represents, at cosine 0.9, at p = 0.05 and at p = 0.4 (in the full profile also between)."
         ),
         formula=r"S_4(s) = \frac{\mathbb{E}\,\|\Delta_s\|_4^4}{\mathbb{E}\,\|y\|_2^4}",
         hypotheses=(

@@ -40,7 +40,7 @@ claims: tuple[Claim, ...] = (
         id="TM-1.growth",
         statement=(
             "At fixed load and density the separation of features from random directions grows with the dimension: it "
-            "is below 1.25 in 8 dimensions, and larger wherever the dimension is four times as large."
+            "is below 1.25 in 8 dimensions, and larger by a tenth or more wherever the dimension is fourfold."
         ),
         formula=r"n = 4d, \quad p = 0.01, \quad d = 8, 16, 32, 64 \text{ (full: } 128)",
         hypotheses=(
