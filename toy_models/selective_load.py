@@ -50,10 +50,9 @@ PRESENCE = 0.02
 """Setting a presence from 0 to ``α`` moves by ``α`` along the direction and by ``α²/2`` along what there was."""
 
 WIDTHS = {"quick": (24, 64), "full": (24, 32, 48, 64)}
-LOADS = (0.25, 0.375, 0.5, 0.75, 1.0)
-"""Over ``d(d+2)/3``. One half is crossed within them on the seeds they were chosen on."""
-QUICK_LOADS = {24: (0.25, 0.375, 0.5), 64: (0.5, 0.75, 1.0)}
-"""Around the crossing alone."""
+LOADS = {"quick": (0.18, 0.35, 0.7, 1.4), "full": (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4)}
+"""Over ``d(d+2)/3``, the same for every ``d`` and beyond :data:`FACTOR` on both sides: if one half is not crossed
+within them, the boundary is put at an end, and that is outside."""
 RELU_WIDTHS = {"quick": (24,), "full": (16, 24, 32)}
 RELU_LOADS = {"quick": (1.0,), "full": (0.5, 1.0, 2.0, 4.0)}
 
@@ -126,9 +125,9 @@ def load(width: int) -> float:
     return width * (width + 2) / 3
 
 
-def loads(run: Run, width: int) -> tuple[float, ...]:
+def loads(run: Run) -> tuple[float, ...]:
     """At which loads the linear read-out is searched."""
-    return QUICK_LOADS[width] if run.profile == "quick" else LOADS
+    return LOADS[run.profile]
 
 
 def chance(count: int, width: int, *, signed: bool) -> float:
@@ -190,7 +189,7 @@ def _linear_cells(run: Run) -> dict[Cell, list[float]]:
     """Corrected shares, one per seed."""
 
     def make() -> dict[Cell, list[float]]:
-        cells = [(width, at) for width in WIDTHS[run.profile] for at in loads(run, width)]
+        cells = [(width, at) for width in WIDTHS[run.profile] for at in loads(run)]
         return {cell: [_share(run, cell, seed, LINEAR_SEARCH, linear=True) for seed in _seeds(run)] for cell in cells}
 
     return run.shared("toy_models.selective_load.linear", make)
@@ -225,7 +224,7 @@ def _judge(run: Run, expected: Expected) -> Finding:
     """Exponent, factor at every width and share behind the ReLU: all wholly inside their ranges, or one wholly out."""
     cells, widths = _linear_cells(run), WIDTHS[run.profile]
     crossings = [
-        [crossing(loads(run, width), [cells[width, at][i] for at in loads(run, width)]) for width in widths]
+        [crossing(loads(run), [cells[width, at][i] for at in loads(run)]) for width in widths]
         for i in range(len(_seeds(run)))
     ]
     boundaries = [[at * load(width) for at, width in zip(row, widths, strict=True)] for row in crossings]

@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     """One quick run with everything small: verdicts mean nothing in it, forms do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selective_load, "WIDTHS", {"quick": (8, 12)})
-        patch.setattr(selective_load, "QUICK_LOADS", {8: (0.5, 1.0), 12: (0.5, 1.0)})
+        patch.setattr(selective_load, "LOADS", {"quick": (0.18, 1.4)})
         patch.setattr(selective_load, "RELU_WIDTHS", {"quick": (8,)})
         shorter = {"directions": 8, "steps": 10}
         patch.setattr(selective_load, "LINEAR_SEARCH", dataclasses.replace(selective_load.LINEAR_SEARCH, **shorter))
@@ -70,6 +70,16 @@ def test_the_crossing_is_found_between_loads():
 def test_a_boundary_outside_the_loads_is_put_at_their_end():
     assert selective_load.crossing((1.0, 2.0), (0.4, 0.1)) == 1.0
     assert selective_load.crossing((1.0, 2.0), (0.9, 0.8)) == 2.0
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_search_that_finds_nothing_or_everything_refutes_the_boundary(tmp_path, monkeypatch, share):
+    run = Run(seed=0, directory=tmp_path)
+    widths, all_loads = selective_load.WIDTHS["quick"], selective_load.loads(run)
+    cells = {(width, at): [share] * 8 for width in widths for at in all_loads}
+    monkeypatch.setattr(selective_load, "_linear_cells", lambda run: cells)
+    monkeypatch.setattr(selective_load, "_relu_cells", lambda run, score: {(24, 1.0): [0.9] * 3})
+    assert selective_load._judge(run, selective_load.Expected()).status is Status.REFUTED
 
 
 def test_a_power_law_has_its_exponent():
