@@ -17,7 +17,7 @@ from sensverify.exhibits import Curve, Exhibit, Heatmap, Table
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 from toy_models.methods import ICA, PCA, PEAK, PLAIN, RANDOM, SEQUENTIAL, TOP_K
-from toy_models.phase import REFERENCES, SEEDS, Result, best_other, diagram, winner
+from toy_models.phase import REFERENCES, Result, best_other, diagram, winner
 
 RECOVERS, FAILS = 0.9, 0.1
 """Shares of features from which a method is said to recover them, and below which it is said not to."""
@@ -122,7 +122,7 @@ def judge(table: Sequence[Result], demands: Sequence[Demand]) -> Finding:
     if failures:
         *_, row, result = max(failures, key=lambda failure: failure[:2])
         witness = {**row, "seeds": list(result.seeds), "in_the_same_cell": _recovered(result)}
-    return Finding(status=status, evidence={"seeds": SEEDS, "judged": judged}, witness=witness)
+    return Finding(status=status, evidence={"seeds": list(table[0].seeds), "judged": judged}, witness=witness)
 
 
 def _recovered(result: Result) -> dict[str, Any]:

@@ -114,7 +114,11 @@ def check_families(run: Run) -> Finding:
 
 def twin_autoencoder(run: Run) -> Finding:
     """False: an autoencoder told the number of active features separates those that are active together."""
-    return _judge(run, [name for name, method in _beside(run) if method == AUTOENCODER], AUTOENCODER)
+    if interval(run, shares(found_by(run, INDEPENDENT, AUTOENCODER))).low < REQUIRED:
+        # One that is not trained enough fails on anything: that would say nothing about features active together.
+        return Finding(status=Status.INCONCLUSIVE, evidence={"reason": "the autoencoder fails on independent features"})
+    beside = [name for name, method in _beside(run) if method == AUTOENCODER and name in TOGETHER]
+    return _judge(run, beside, AUTOENCODER)
 
 
 def twin_plain(run: Run) -> Finding:

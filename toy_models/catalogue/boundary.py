@@ -24,7 +24,8 @@ claims: tuple[Claim, ...] = (
         hypotheses=(
             "independent features of equal importance, trained to convergence",
             "the density at the boundary is judged for n ≥ 3d; at n = 2d the ratio is near 1 at every density",
-            "judged on widths, densities and seeds that it was not developed on: 18 to 56 dimensions, loads 2 to 10",
+            "judged on widths, densities and seeds that it was not developed on: 18 to 56 dimensions, loads 2 to "
+            "10 (quick profile: 18 dimensions, loads 2, 3 and 6)",
         ),
         source="Mean-field theory of this project; Elhage et al. 2022 for the model",
         expected=Status.SUPPORTED,

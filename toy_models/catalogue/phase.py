@@ -8,13 +8,16 @@ from sensverify.verdicts import Status
 _CHECK = "toy_models.phase_check:"
 _MODEL = "h = Wx with x_i ~ U(0, 1) with probability p, else 0; read-out ReLU(Wᵀh + b), trained on squared error"
 _CELLS = (
-    "d = 16, n = 2d and 4d, d = 32, n = 4d; p = 0.02, 0.1, 0.4; full profile: d = 16 and 32, n/d = 2, 4, 8, d = 64, "
+    "d = 16, n = 2d, and d = 32, n = 4d; p = 0.02, 0.1, 0.4; full profile: d = 16 and 32, n/d = 2, 4, 8, d = 64, "
     "n = 2d; p = 0.01 to 0.5"
 )
-_SEEDS = "3 models a cell; interval of their mean, resampling models; regions and thresholds were fixed on other seeds"
+_SEEDS = (
+    "3 models a cell; bootstrap interval of their mean over models (of three, nearly their range); regions and "
+    "thresholds were fixed on other seeds"
+)
 _SAME = (
-    "every method looks at the same 4,096 contexts, is asked for the same number of directions (3n/2; n above 256) and "
-    "shows each equally many contexts; autoencoders at least 60 times as many"
+    "every method looks at the same 4,096 contexts, is asked for the same number of directions (3n/2, at most 256 or "
+    "n; sequential search for 4) and shows each equally many contexts; autoencoders at least 60 times as many"
 )
 _RECOVERED = "recovered: represented features matched one to one with directions at cosine 0.9"
 
