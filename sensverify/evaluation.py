@@ -20,7 +20,7 @@ from sensverify.discovery import count_duplicates
 from sensverify.geometry import random_directions, unit_directions
 from sensverify.interventions import set_presence
 from sensverify.readout import Batch, Readout
-from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_on, null_effects
+from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_groups, null_effects
 from sensverify.sites import Site
 from sensverify.statistics import Interval, group_mean, group_ratio
 
@@ -106,14 +106,10 @@ def evaluate_directions(
     directions = unit_directions(directions.to(readout.device), readout.centring)
     random = random_directions(RANDOM_DIRECTIONS, readout.width, readout.centring, generator)
     batch = readout.sample(min(HELD_OUT_CONTEXTS, site.independent_contexts), generator)
-    presences = generator.get_state()
-    estimates = []
-    for done, group in enumerate((directions, -directions, random)):
-        progress("scoring", done, 3)
-        generator.set_state(presences)  # every group meets the same presences α
-        estimates.append(estimate_on(readout, batch, group.to(batch.x), generator=generator, probe=probe))
-    progress("scoring", 3, 3)
-    plus, minus, control = estimates
+    groups = {"plus": directions, "minus": -directions, "random": random}
+    as_contexts = {name: group.to(batch.x) for name, group in groups.items()}
+    found = estimate_groups(readout, batch, as_contexts, generator=generator, probe=probe, progress=progress)
+    plus, minus, control = found.values()
     resampling = torch.Generator().manual_seed(seed + 2)
     return Evaluation(
         directions=directions,

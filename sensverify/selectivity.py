@@ -214,8 +214,7 @@ def estimate_on(
             values=torch.cat([one.values for one in drawn], 1), sizes=torch.cat([one.sizes for one in drawn], 1)
         )
         if measure == "peak":
-            value = torch.cat([peaks(one, clean) for one in drawn], 1)
-            weight = torch.ones_like(value)
+            value, weight = peaks(found, clean), torch.ones_like(found.values)
         else:
             value, weight = found.values, found.weights(averaging)
         value, weight = (t.reshape(len(chunk), draws, -1) for t in (value, weight))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sensverify import formulas
+from sensverify.claims import Progress, silent
 from sensverify.geometry import presence
 from sensverify.interventions import set_presence
 from sensverify.readout import Batch, Readout
@@ -189,6 +190,28 @@ def estimate_on(
         weights=probe.weighting.weights(rho),
         configuration={**probe.to_json(), "contexts": len(batch), "draws": draws},
     )
+
+
+def estimate_groups(
+    readout: Readout,
+    batch: Batch[Any],
+    groups: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator,
+    draws: int = 4,
+    probe: Probe | None = None,
+    progress: Progress = silent,
+) -> dict[str, SensitivityEstimate]:
+    """:func:`estimate_on` for several groups of directions ``[S, d]`` that all meet the same contexts *and* the same
+    presences ``α``: differences and ratios between groups are paired."""
+    presences = generator.get_state()
+    estimates = {}
+    for done, (name, directions) in enumerate(groups.items()):
+        progress("scoring", done, len(groups))
+        generator.set_state(presences)
+        estimates[name] = estimate_on(readout, batch, directions, generator=generator, draws=draws, probe=probe)
+    progress("scoring", len(groups), len(groups))
+    return estimates
 
 
 @torch.no_grad()

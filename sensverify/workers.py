@@ -6,10 +6,9 @@ Numerical libraries leave Python's lock while they compute, so threads are enoug
 from __future__ import annotations
 
 import os
-import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sensverify.claims import Run, resolve
@@ -19,8 +18,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_WORKERS = 8
-PATIENCE = 10.0
-"""Seconds that an interrupted run waits for its threads to notice."""
 
 
 def side_by_side(
@@ -32,10 +29,6 @@ def side_by_side(
     the caller goes away, by an exception or because it asks for no more, no further item is begun, and those under way
     are stopped the next time that they report progress.
     """
-    waiting: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
-    for entry in enumerate(items):
-        waiting.put(entry)
-    results: dict[int, queue.SimpleQueue[Result | BaseException]] = {i: queue.SimpleQueue() for i in range(len(items))}
     stop = threading.Event()
     listener = run.progress
 
@@ -44,36 +37,12 @@ def side_by_side(
             raise Interrupted("stopped")
         listener(label, done, total)
 
-    def work() -> None:
-        begun = False
-        while not stop.is_set():
-            try:
-                index, item = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                if not begun:
-                    resolve(worker)()
-                begun = True
-                results[index].put(decide(item))
-            except BaseException as error:
-                results[index].put(error)
-
-    number = min(count or os.cpu_count() or 1, MOST_WORKERS, len(items))
-    threads = [threading.Thread(target=work, name=f"worker {i}", daemon=True) for i in range(number)]
+    pool = ThreadPoolExecutor(min(count or os.cpu_count() or 1, MOST_WORKERS), initializer=resolve(worker))
     run.progress = report
     try:
-        for thread in threads:
-            thread.start()
-        for index in range(len(items)):
-            result = results[index].get()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
+        for future in [pool.submit(decide, item) for item in items]:
+            yield future.result()
     finally:
         stop.set()
-        until = time.monotonic() + PATIENCE
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        if not any(thread.is_alive() for thread in threads):  # else they have still to be stopped
-            run.progress = listener
+        pool.shutdown(cancel_futures=True)
+        run.progress = listener

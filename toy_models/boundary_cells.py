@@ -13,7 +13,7 @@ import torch
 
 from sensverify.claims import Run
 from sensverify.geometry import random_directions
-from sensverify.sensitivity import estimate_on
+from sensverify.sensitivity import estimate_groups
 from sensverify.statistics import Interval, group_ratio
 from toy_models.boundary import Statistics
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
@@ -98,10 +98,9 @@ def _measure(config: SuperpositionConfig, models: Sequence[SuperpositionModel]) 
         features = features[torch.randperm(len(features), generator=generator)[:DIRECTIONS]]
         others = random_directions(DIRECTIONS, readout.width, readout.centring, generator)
         batch = readout.sample(CONTEXTS, generator)
-        presences = generator.get_state()
-        top = estimate_on(readout, batch, features, generator=generator, draws=2).effects
-        generator.set_state(presences)
-        bottom = estimate_on(readout, batch, others, generator=generator, draws=2).effects
+        groups = {"feature": features, "random": others}
+        estimates = estimate_groups(readout, batch, groups, generator=generator, draws=2)
+        top, bottom = (estimates[name].effects for name in groups)
         ratios.append(group_ratio(top, bottom, generator, 500))
         feature.append(float(top.mean()))
         random.append(float(bottom.mean()))

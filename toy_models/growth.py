@@ -12,7 +12,7 @@ import torch
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
 from sensverify.geometry import random_directions
-from sensverify.sensitivity import estimate_on
+from sensverify.sensitivity import estimate_groups
 from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Finding, Status
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
@@ -79,11 +79,9 @@ def _ratio(model: SuperpositionModel, impostors: bool) -> Interval:
     chosen = features[torch.randperm(len(features), generator=generator)[:DIRECTIONS]]
     if impostors:
         chosen = random_directions(DIRECTIONS, readout.width, readout.centring, generator)
-    effects = []
-    for group in (chosen, random):
-        again = torch.Generator().manual_seed(model.seed + 61)
-        effects.append(estimate_on(readout, batch, group, generator=again, draws=2).effects)
-    return group_ratio(effects[0], effects[1], torch.Generator().manual_seed(model.seed))
+    presences = torch.Generator().manual_seed(model.seed + 61)
+    found = estimate_groups(readout, batch, {"feature": chosen, "random": random}, generator=presences, draws=2)
+    return group_ratio(found["feature"].effects, found["random"].effects, torch.Generator().manual_seed(model.seed))
 
 
 def _judge(run: Run, table: dict[int, list[Interval]], exhibits: tuple[Curve, ...]) -> Finding:

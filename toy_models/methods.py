@@ -22,9 +22,8 @@ from torch import Tensor
 
 from sensverify.discovery import SearchOptions, search, total_steps
 from sensverify.errors import InputError
-from sensverify.geometry import Centring, random_directions, unit_directions
+from sensverify.geometry import random_directions, unit_directions
 from sensverify.readout import Batch, Readout
-from sensverify.selectivity import is_privileged
 from sensverify.sensitivity import Probe
 from sensverify.spectral import most_directions, spectral_directions
 from toy_models.autoencoders import AutoencoderOptions, Penalty, TopK, train_autoencoder
@@ -36,6 +35,7 @@ from toy_models.decompositions import (
     principal_components,
     require_sklearn,
 )
+from toy_models.readouts import Wrapped
 
 PLAIN, PLAIN_ABSENT, SELECTIVE, PEAK = "plain", "plain, absent", "selective", "peak"
 SEQUENTIAL, TOP_K, RELU = "plain, sequential", "TopK autoencoder", "ReLU autoencoder"
@@ -45,37 +45,18 @@ SPECTRAL_CONTEXTS = 1024
 """At most this many, since the spectral method holds all of them, times all directions, in memory at once."""
 
 
-class FixedSample:
-    """``readout`` on a fixed batch: contexts are drawn from it, with replacement, instead of afresh."""
+class FixedSample(Wrapped):
+    """A read-out on a fixed batch: contexts are drawn from it, with replacement, instead of afresh."""
 
-    def __init__(self, readout: Readout, batch: Batch[Any]) -> None:
+    def __init__(self, inner: Readout, batch: Batch[Any]) -> None:
         if batch.state is not None and not isinstance(batch.state, Tensor):
             raise InputError(
                 expected="a read-out whose batches keep nothing, or one tensor with a row per context",
                 got=f"a state of type {type(batch.state).__name__}",
                 remedy="let the read-out keep its state in one tensor",
             )
-        self.readout, self.batch = readout, batch
-
-    @property
-    def width(self) -> int:
-        """``d``."""
-        return self.readout.width
-
-    @property
-    def centring(self) -> Centring:
-        """The read-out's."""
-        return self.readout.centring
-
-    @property
-    def device(self) -> torch.device:
-        """The read-out's."""
-        return self.readout.device
-
-    @property
-    def privileged(self) -> bool:
-        """Whether the read-out's units mean something one by one."""
-        return is_privileged(self.readout)
+        super().__init__(inner)
+        self.batch = batch
 
     def sample(self, count: int, generator: torch.Generator) -> Batch[Any]:
         """``count`` of the fixed contexts."""
@@ -83,17 +64,9 @@ class FixedSample:
         state = self.batch.state
         return Batch(self.batch.x[rows], None if state is None else state[rows])
 
-    def clean(self, batch: Batch[Any]) -> Tensor:
-        """``[B, d_out]``."""
-        return self.readout.clean(batch)
-
-    def read(self, batch: Batch[Any], x: Tensor) -> Tensor:
-        """``[S, B, d_out]`` from ``x [S, B, d]``."""
-        return self.readout.read(batch, x)
-
     def describe(self) -> Mapping[str, Any]:
         """The read-out's, and how many contexts there are."""
-        return {**self.readout.describe(), "fixed_contexts": len(self.batch)}
+        return {**self.inner.describe(), "fixed_contexts": len(self.batch)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.geometry import random_directions
-from sensverify.sensitivity import Probe, Reference, estimate_on
+from sensverify.sensitivity import Probe, Reference, estimate_groups
 from sensverify.statistics import Interval, mean_interval
 from toy_models.methods import (
     PEAK,
@@ -255,17 +255,13 @@ def _ratios(run: Run, model: SuperpositionModel) -> dict[str, Tensor]:
         features = features[torch.randperm(len(features), generator=generator)[:RATIO_DIRECTIONS]]
         others = random_directions(RATIO_DIRECTIONS, readout.width, readout.centring, generator)
         batch = readout.sample(RATIO_CONTEXTS, generator)
-        presences = generator.get_state()
-
-        def effects(directions: Tensor, reference: Reference) -> Tensor:
-            generator.set_state(presences)  # both groups with the same presences
+        groups, presences, ratios = {"feature": features, "random": others}, generator.get_state(), {}
+        for reference in REFERENCES:
+            generator.set_state(presences)  # both references with the same presences too
             probe = Probe(reference=reference)
-            return estimate_on(readout, batch, directions, generator=generator, draws=2, probe=probe).effects
-
-        return {
-            reference: effects(features, reference).double().mean() / effects(others, reference).double().mean()
-            for reference in REFERENCES
-        }
+            found = estimate_groups(readout, batch, groups, generator=generator, draws=2, probe=probe)
+            ratios[reference] = found["feature"].effects.double().mean() / found["random"].effects.double().mean()
+        return ratios
 
     return store_of(run).keep("phase-ratio", _key(model), make)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sensverify.claims import Progress, Run
 from sensverify.geometry import random_directions
-from sensverify.sensitivity import estimate_on
+from sensverify.sensitivity import estimate_groups
 from sensverify.statistics import Interval, group_ratio
 from toy_models import planted, trained
 from toy_models.autoencoders import AutoencoderOptions, TopK, train_autoencoder
@@ -88,11 +88,8 @@ def _superposition(run: Run) -> list[Ratios]:
             "random": random_directions(trained.DIRECTIONS, readout.width, readout.centring, generator),
         }
         batch = readout.sample(CONTEXTS, generator)
-        presences = generator.get_state()
-        effects = {}
-        for name, directions in groups.items():
-            generator.set_state(presences)
-            effects[name] = estimate_on(readout, batch, directions, generator=generator, draws=2).effects
+        estimates = estimate_groups(readout, batch, groups, generator=generator, draws=2)
+        effects = {name: estimate.effects for name, estimate in estimates.items()}
 
         def ratio(top: str, bottom: str, seed: int = one.seed, effects: dict[str, Tensor] = effects) -> Interval:
             return group_ratio(effects[top], effects[bottom], torch.Generator().manual_seed(seed))

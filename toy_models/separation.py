@@ -13,7 +13,7 @@ import torch
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals
 from sensverify.geometry import random_directions
-from sensverify.sensitivity import SensitivityEstimate, estimate_on, null_effects
+from sensverify.sensitivity import SensitivityEstimate, estimate_groups, null_effects
 from sensverify.statistics import Interval, group_mean, group_ratio
 from sensverify.verdicts import Finding, Status
 from toy_models.portrait import portrait
@@ -75,11 +75,7 @@ def _score(trained: Trained, found: torch.Tensor) -> Scores:
         "random again": random_directions(DIRECTIONS, readout.width, readout.centring, generator),
     }
     batch = readout.sample(EVALUATION_CONTEXTS, generator)
-    presences = generator.get_state()
-    estimates = {}
-    for name, directions in groups.items():
-        generator.set_state(presences)
-        estimates[name] = estimate_on(readout, batch, directions, generator=generator, draws=2)
+    estimates = estimate_groups(readout, batch, groups, generator=generator, draws=2)
     return Scores(trained.seed, estimates, float(null_effects(readout, batch, features).max()))
 
 

@@ -114,14 +114,14 @@ def test_all_chance_comes_from_the_generator(method):
 def test_no_method_sees_more_contexts_than_it_was_given_or_spends_more_than_its_budget(method):
     given = subject(Noting, presentations=2688)
     result = method.find(given, 3, torch.Generator().manual_seed(0))
-    assert given.readout.readout.drawn == 400
+    assert given.readout.inner.drawn == 400
     assert result.figures["presentations"] <= getattr(method, "generosity", 1) * 2688
     if isinstance(method, EngineSearch):
         passes = 2 if method.options.probe.reference == "absent" else 1
         assert result.figures["passes"] == passes * result.figures["presentations"]
-        assert given.readout.readout.pairs == 3 * result.figures["passes"]
+        assert given.readout.inner.pairs == 3 * result.figures["passes"]
     if isinstance(method, SparseAutoencoder | PrincipalComponents | IndependentComponents | RandomDirections):
-        assert given.readout.readout.pairs == 0
+        assert given.readout.inner.pairs == 0
 
 
 def test_methods_have_different_names():
