@@ -30,7 +30,7 @@ class Stub:
 
     def find(self, subject, count, generator):
         self.asked += 1
-        features = subject.readout.readout.model.feature_directions
+        features = subject.readout.inner.model.feature_directions
         kept = max(1, min(self.most, round(self.share * len(features))))
         found = features[:kept]
         if not self.share:
