@@ -2,12 +2,21 @@
 
 A table ``[S, B]`` of effects has two sources of chance: which contexts were drawn and, for random directions,
 which directions. Resampling both ways gives an interval for the group, not for these very directions.
+
+Figures of several models have two sources as well: the seed of the model and, within a model, which of its features a
+search happens to meet. Resampling three seeds alone gives little more than their range, which holds the true mean in
+three cases of four. :func:`share_interval` resamples both; :func:`seed_mean` takes Student's quantile where a model
+gives one number.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Sequence
 
+import mpmath
 import torch
 from torch import Tensor
 
@@ -46,6 +55,42 @@ def mean_interval(values: Tensor, generator: torch.Generator, resamples: int = 2
     """Bootstrap interval for the mean of ``values [B]``."""
     values = values.double().cpu()
     return _interval(values.mean(), _weights(len(values), resamples, generator) @ values)
+
+
+def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000) -> Interval:
+    """Interval for the mean over models of a share; ``hits``: for each model, yes or no for each of its items, ``[n]``.
+
+    Models are resampled, and the items of every model drawn: of yes and no, ``n`` draws with replacement are binomial.
+    Where models differ no more than their items make them differ, this is a little too wide. Of one model, only its
+    items are resampled.
+    """
+    shares = torch.stack([one.double().mean() for one in hits]).cpu()
+    counts = torch.tensor([float(len(one)) for one in hits], dtype=torch.float64)
+    drawn = torch.randint(len(hits), (resamples, len(hits)), generator=generator)
+    redrawn = torch.binomial(counts[drawn], shares[drawn], generator=generator) / counts[drawn]
+    return _interval(shares.mean(), redrawn.mean(1))
+
+
+def seed_mean(values: Sequence[float] | Tensor) -> Interval:
+    """Student's interval for the mean of ``values``, one number for each independent model.
+
+    Raises ``ValueError`` for fewer than two: one model says nothing about the next.
+    """
+    table = torch.as_tensor(values, dtype=torch.float64)
+    if len(table) < 2:
+        raise ValueError("an interval over seeds needs at least two of them")
+    value, half = float(table.mean()), _student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
+    return Interval(value, value - half, value + half)
+
+
+@functools.cache
+def _student(freedom: int) -> float:
+    """The two-sided 95 % quantile of Student's distribution: the tails beyond ``t`` are an incomplete beta integral."""
+
+    def beyond(t: mpmath.mpf) -> mpmath.mpf:
+        return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
+
+    return float(mpmath.findroot(beyond, (1.9, 13), solver="anderson"))
 
 
 def group_mean(effects: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:

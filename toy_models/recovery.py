@@ -20,7 +20,7 @@ from torch import Tensor
 from sensverify.discovery import DUPLICATE_COSINE, count_duplicates
 from sensverify.errors import InputError, MissingExtraError
 from sensverify.geometry import gram, nearest
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, seed_mean, share_interval
 
 RECOVERED_COSINE = 0.9
 UNIT_TOLERANCE = 1e-3
@@ -73,15 +73,16 @@ class Matching:
     ``pairs [m, 2]``, ``m = min(K, n)``: direction and feature of each pair of the matching whose cosines, ``matched
     [m]``, have the largest sum. ``best_of_directions [K]``: of each direction to its nearest feature;
     ``best_of_features [n]``: of each feature to its nearest direction. ``recovered``: the largest number of features
-    that can each be given a direction *of its own* at cosine ``threshold`` or more. ``duplicates``: ``K`` less the
-    number of groups that directions fall into when those closer than ``DUPLICATE_COSINE`` are linked.
+    that can each be given a direction *of its own* at cosine ``threshold`` or more; ``met [n]``: which those are.
+    ``duplicates``: ``K`` less the number of groups that directions fall into when those closer than
+    ``DUPLICATE_COSINE`` are linked.
     """
 
     pairs: Tensor
     matched: Tensor
     best_of_directions: Tensor
     best_of_features: Tensor
-    recovered: int
+    met: Tensor
     duplicates: int
     threshold: float
     signed: bool
@@ -95,6 +96,16 @@ class Matching:
     def features(self) -> int:
         """``n``."""
         return len(self.best_of_features)
+
+    @property
+    def recovered(self) -> int:
+        """How many of ``met``."""
+        return int(self.met.sum())
+
+    @property
+    def precise(self) -> Tensor:
+        """Which directions have some feature at ``threshold``, ``[K]``."""
+        return self.best_of_directions >= self.threshold
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -124,7 +135,7 @@ class Matching:
     @property
     def precise_share(self) -> float:
         """Share of directions with some feature at ``threshold``; duplicates count each time."""
-        return float((self.best_of_directions >= self.threshold).double().mean())
+        return float(self.precise.double().mean())
 
     def to_json(self) -> dict[str, Any]:
         """Every figure as plain JSON, without the tables behind them."""
@@ -168,13 +179,16 @@ def match(
     if not signed:
         cosines, overlap = cosines.abs(), overlap.abs()
     pairs = _assign(cosines)
-    ample = (cosines >= threshold).double()
+    ample = cosines >= threshold
+    own = _assign(ample.double())
+    met = torch.zeros(len(truth), dtype=torch.bool)
+    met[own[:, 1]] = ample[own[:, 0], own[:, 1]]
     return Matching(
         pairs=pairs,
         matched=cosines[pairs[:, 0], pairs[:, 1]],
         best_of_directions=cosines.max(dim=1).values,
         best_of_features=cosines.max(dim=0).values,
-        recovered=int(ample[tuple(_assign(ample).T)].sum()),
+        met=met,
         duplicates=len(found) - _count_groups(overlap > DUPLICATE_COSINE),
         threshold=threshold,
         signed=signed,
@@ -182,11 +196,11 @@ def match(
 
 
 def over_seeds(matchings: Sequence[Matching], generator: torch.Generator) -> dict[str, Interval]:
-    """Mean over seeds of every one of :data:`FIGURES`, with a bootstrap interval that resamples whole seeds.
+    """Mean over seeds of every one of :data:`FIGURES`, with a 95 % interval.
 
-    Seeds are the unit of chance, since all directions of one seed share one model. Few seeds give an interval that is
-    too short: of three, it is nearly their range. Raises :class:`~sensverify.errors.InputError` for fewer than two, or
-    if signed and unsigned matchings, or thresholds, are mixed.
+    Shares of features or of directions: seeds resampled, and items within each. Other figures: Student's interval of
+    one number per seed. Raises :class:`~sensverify.errors.InputError` for fewer than two seeds, or if signed and
+    unsigned matchings, or thresholds, are mixed.
     """
     if len(matchings) < 2:
         raise InputError(
@@ -198,13 +212,22 @@ def over_seeds(matchings: Sequence[Matching], generator: torch.Generator) -> dic
             got="signed and unsigned ones, or several thresholds",
             remedy="match all seeds with the same options",
         )
-    state = generator.get_state()
-    intervals = {}
-    for name, figure in FIGURES.items():
-        generator.set_state(state)  # the same resamples of seeds for every figure
-        values = torch.tensor([figure(matching) for matching in matchings], dtype=torch.float64)
-        intervals[name] = mean_interval(values, generator)
-    return intervals
+    intervals = {name: seed_mean([figure(one) for one in matchings]) for name, figure in FIGURES.items()}
+    return intervals | {
+        "recovered_share": recovered_interval(matchings, generator),
+        "covered_share": share_interval([one.best_of_features >= one.threshold for one in matchings], generator),
+        "precise_share": precise_interval(matchings, generator),
+    }
+
+
+def recovered_interval(matchings: Sequence[Matching], generator: torch.Generator) -> Interval:
+    """Share of the features that are recovered: mean over seeds, with seeds and features resampled."""
+    return share_interval([matching.met for matching in matchings], generator)
+
+
+def precise_interval(matchings: Sequence[Matching], generator: torch.Generator) -> Interval:
+    """Share of the directions that lie at a feature: mean over seeds, with seeds and directions resampled."""
+    return share_interval([matching.precise for matching in matchings], generator)
 
 
 def _unit_rows(table: Tensor, name: str) -> Tensor:

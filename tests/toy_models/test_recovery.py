@@ -10,7 +10,7 @@ import torch
 
 from sensverify.discovery import DUPLICATE_COSINE
 from sensverify.errors import InputError, MissingExtraError
-from sensverify.statistics import mean_interval
+from sensverify.statistics import seed_mean
 from toy_models.recovery import FIGURES, match, over_seeds, recovery
 
 needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="the extra toys is not installed")
@@ -188,12 +188,16 @@ def test_the_interval_over_seeds_holds_the_mean_and_the_range():
 
 
 @needs_scipy
-def test_every_figure_is_resampled_over_the_same_seeds():
+def test_shares_resample_features_within_seeds_and_other_figures_are_one_number_per_seed():
     matchings = [match(unit(4, 3, seed), torch.eye(3)) for seed in range(9)]
     intervals = over_seeds(matchings, torch.Generator().manual_seed(7))
+    met = [matching.best_of_features >= 0.9 for matching in matchings]
+    assert intervals["covered_share"].value == pytest.approx(float(torch.cat(met).double().mean()))
+    cosines = [matching.mean_matched_cosine for matching in matchings]
+    assert intervals["mean_matched_cosine"] == seed_mean(cosines)
     for name, figure in FIGURES.items():
         values = torch.tensor([figure(matching) for matching in matchings], dtype=torch.float64)
-        assert intervals[name] == mean_interval(values, torch.Generator().manual_seed(7))
+        assert intervals[name].value == pytest.approx(float(values.mean()))
 
 
 @needs_scipy
