@@ -32,7 +32,7 @@ from sensverify.errors import InputError
 from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent, unit_directions
 from sensverify.readout import Batch, Readout
 from sensverify.selectivity import Averaging
-from sensverify.sensitivity import Probe, effects
+from sensverify.sensitivity import Probe, directions_at_once, effects
 from sensverify.spectral import most_directions, spectral_directions
 
 Method = Literal["parallel", "sequential", "spectral"]
@@ -200,17 +200,15 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     """
     stage, step_in_stage = divmod(state.step, options.steps)
     active = slice(stage, stage + 1) if options.method == "sequential" else slice(0, options.directions)
-    directions = state.directions[active].clone().requires_grad_()
+    directions = state.directions[active].clone()
     batch = readout.sample(options.contexts, state.generator)
     clean = readout.clean(batch)
     alpha = options.probe.law.stratified(1, len(batch), state.generator)[0].to(batch.x)
-    scores = _scores(readout, options, batch, clean, directions, alpha)
-    objective = torch.log(scores + torch.finfo(scores.dtype).tiny).sum()
+    scores, gradient = _climb(readout, options, batch, clean, directions, alpha)
     # Deflation keeps sequential directions apart to the end: they have only those found before to keep clear of.
     fading = min(1.0, 2 * (1 - step_in_stage / options.steps)) if options.method == "parallel" else 1.0
-    overlap = _overlap(directions, state.directions[: active.start], options)
-    objective = objective - fading * options.barrier * overlap
-    (gradient,) = torch.autograd.grad(objective, directions)
+    found = state.directions[: active.start]
+    gradient = gradient - _repulsion(directions, found, options, fading * options.barrier)
 
     beta_first, beta_second = 0.9, 0.99
     gradient = torch.nan_to_num(gradient)
@@ -219,16 +217,37 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step_in_stage / options.steps))
     corrected = momentum / (1 - beta_first ** (step_in_stage + 1))
     scale = (second / (1 - beta_second ** (step_in_stage + 1))).sqrt() + 1e-12
-    moved = step_on_sphere(directions.detach(), rate * corrected / scale)
+    moved = step_on_sphere(directions, rate * corrected / scale)
     decay = beta_first if step_in_stage else 0.0
-    state.running_score[active] = decay * state.running_score[active] + (1 - decay) * scores.detach()
+    state.running_score[active] = decay * state.running_score[active] + (1 - decay) * scores
     state.directions[active] = moved
     state.momentum[active] = tangent(moved, momentum)
     state.second_moment[active] = second
-    state.history.append(float(scores.detach().mean()))
+    state.history.append(float(scores.mean()))
     moments = {int(share * options.steps) for share in RESEEDINGS} - {0}  # a search of few steps has fewer of them
     if options.method == "parallel" and step_in_stage in moments:
         _reseed_duplicates(readout, options, state)
+
+
+def _climb(
+    readout: Readout, options: SearchOptions, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scores ``[S]`` and the gradients ``[S, d]`` of their logarithms, which a direction has to itself."""
+    parts = []
+    for chunk in torch.split(directions, directions_at_once(clean)):
+        leaf = chunk.clone().requires_grad_()
+        scores = _scores(readout, options, batch, clean, leaf, alpha)
+        (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)
+        parts.append((scores.detach(), gradient))
+    scores, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
+    return scores, gradients
+
+
+def _repulsion(directions: Tensor, found: Tensor, options: SearchOptions, strength: float) -> Tensor:
+    """The gradient ``[S, d]`` of the penalty on overlap."""
+    leaf = directions.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(strength * _overlap(leaf, found, options), leaf)
+    return gradient
 
 
 def _scores(

@@ -50,6 +50,10 @@ def _namespace(value: Any) -> Any:
     return numpy
 
 
+def _is_abstract(value: Any) -> bool:
+    return hasattr(value, "inner_product")  # isinstance with a protocol takes longer than the product of small arrays
+
+
 def sqrt(value: Scalar) -> Scalar:
     """The square root, in the caller's own arithmetic."""
     return _namespace(value).sqrt(value)
@@ -73,7 +77,7 @@ def cos(value: Scalar) -> Scalar:
 
 def inner(a: Vector, b: Vector) -> Scalar:
     """``⟨a, b⟩``; for arrays over the last axis, which is kept with length one."""
-    if isinstance(a, AbstractVector):
+    if _is_abstract(a):
         return a.inner_product(b)
     if _is_outer(a, b):  # [S,1,d] against [1,B,d]: one matrix product instead of an [S,B,d] table
         return _namespace(a).einsum("...i,...i->...", a, b)[..., None]
@@ -93,12 +97,12 @@ def norm(x: Vector) -> Scalar:
 
 def dimension(x: Vector) -> Scalar:
     """``d``, the number of coordinates."""
-    return x.dimension if isinstance(x, AbstractVector) else x.shape[-1]
+    return x.dimension if _is_abstract(x) else x.shape[-1]
 
 
 def mean(x: Vector) -> Scalar:
     """``μ = ⟨x, 1⟩/d``, the mean coordinate."""
-    total = x.coordinate_sum() if isinstance(x, AbstractVector) else x.sum(-1)[..., None]
+    total = x.coordinate_sum() if _is_abstract(x) else x.sum(-1)[..., None]
     return total / dimension(x)
 
 
@@ -208,9 +212,14 @@ def angular_distance(y: Vector, z: Vector) -> Scalar:
     Computed as ``‖y/‖y‖ − z/‖z‖‖²/4``, the same number without the cancellation of ``1 − cos``: a distance of
     1e-9 survives float32, and equal inputs give exactly 0.
     """
-    # The reciprocal once per vector: the gradient of a quotient costs three more passes over its numerator.
-    difference = y * (1 / norm(y)) - z * (1 / norm(z))
+    difference = unit_difference(y, z)
     return inner(difference, difference) / 4
+
+
+def unit_difference(y: Vector, z: Vector) -> Vector:
+    """``y/‖y‖ − z/‖z‖`` of nonzero vectors."""
+    # The reciprocal once per vector: the gradient of a quotient costs three more passes over its numerator.
+    return y * (1 / norm(y)) - z * (1 / norm(z))
 
 
 def concentration(effect: Vector) -> Scalar:

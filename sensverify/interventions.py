@@ -30,8 +30,20 @@ def set_presence(x: Tensor, directions: Tensor, alpha: Tensor | float, centring:
 
     Source: Stambler 2025, restated as a nearest-point problem (RN-1).
     """
-    centred = centring.project(x)
     s = unit_directions(directions, centring).to(x)[:, None]
+    return _set_presence(x, s, torch.as_tensor(alpha, dtype=x.dtype, device=x.device), centring)
+
+
+def set_presence_of_pairs(x: Tensor, units: Tensor, alpha: Tensor, centring: Centring) -> Tensor:
+    """:func:`set_presence` row by row: ``[N, d]`` from ``x [N, d]``, ``units [N, d]`` and ``alpha [N]``.
+
+    The rows of ``units`` are unit vectors in the image of ``P``; nothing is made of them here.
+    """
+    return _set_presence(x, units, alpha, centring)
+
+
+def _set_presence(x: Tensor, s: Tensor, alpha: Tensor, centring: Centring) -> Tensor:
+    centred = centring.project(x)
     rejected = formulas.rejection(centred, s)
     length, left = formulas.norm(centred), formulas.norm(rejected)
     if bool((left <= _NEARLY_PARALLEL * formulas.norm(x)).any()):
@@ -42,13 +54,12 @@ def set_presence(x: Tensor, directions: Tensor, alpha: Tensor | float, centring:
         rejected = torch.where(parallel, _least_aligned_axis(s, centring), rejected)
         left = formulas.norm(rejected)
     v = rejected / left
-    alpha = torch.as_tensor(alpha, dtype=x.dtype, device=x.device)[..., None]
-    moved: Tensor = formulas.at_presence(length, s, v, alpha)
+    moved: Tensor = formulas.at_presence(length, s, v, alpha[..., None])
     return moved + (x - centred)
 
 
 def _least_aligned_axis(s: Tensor, centring: Centring) -> Tensor:
-    """For each unit row of ``s [S, 1, d]`` a vector orthogonal to it, ``[S, 1, d]``, the same on every run."""
+    """For each unit row of ``s [..., d]`` a vector orthogonal to it, ``[..., d]``, the same on every run."""
     axis = torch.nn.functional.one_hot(s.abs().argmin(dim=-1), s.shape[-1]).to(s.dtype)
     rejected: Tensor = formulas.rejection(centring.project(axis), s)
     return rejected

@@ -52,11 +52,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sensverify import formulas
 from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, PrivilegedReadout, Readout
-from sensverify.sensitivity import Probe, Reference, SensitivityEstimate, compared
+from sensverify.sensitivity import Probe, Reference, SensitivityEstimate, compared, directions_at_once
 
 Averaging = Literal["contexts", "effects"]
 """How contexts are averaged: each with the same weight, ``E C``, or by effect, ``E‖Δ‖₄⁴/E‖Δ‖₂⁴``."""
@@ -108,16 +107,42 @@ def concentrations(clean: Tensor, perturbed: Tensor) -> Concentrations:
 
     ``clean``, the reference, is ``[B, n]`` or ``[S, B, n]``.
     """
-    effect = perturbed - clean
-    floor = ROUNDINGS * torch.finfo(clean.dtype).eps * torch.linalg.vector_norm(clean.detach(), dim=-1, keepdim=True)
-    # Divided by its largest entry, an effect can be raised to the fourth power in any dtype; the quotient is the same.
-    scale = torch.maximum(effect.detach().abs().amax(-1, keepdim=True), floor)
-    nothing = scale == 0  # no effect, and a clean read-out of zero
-    rounding = (floor / (scale + nothing)) ** 4 + nothing
-    squares = (effect / (scale + nothing)).square()
-    total = squares.sum(-1, keepdim=True).square() + rounding
-    values = (formulas.inner(squares, squares) + rounding / clean.shape[-1]) / total
-    return Concentrations(values=values[..., 0], sizes=(scale * total**0.25)[..., 0])
+    floor = ROUNDINGS * torch.finfo(clean.dtype).eps * torch.linalg.vector_norm(clean.detach(), dim=-1)
+    effect, second, fourth = _Moments.apply(clean, perturbed, floor)  # type: ignore[no-untyped-call]
+    scale = effect + (nothing := effect == 0)  # no effect, and a clean read-out of zero
+    rounding = (floor / scale) ** 4 + nothing
+    total = second.square() + rounding
+    return Concentrations(values=(fourth + rounding / clean.shape[-1]) / total, sizes=effect * total**0.25)
+
+
+class _Moments(torch.autograd.Function):
+    """Of an effect ``Δ = perturbed − clean`` its largest entry (at least ``floor``, and without gradient), and
+    ``‖Δ‖₂²`` and ``‖Δ‖₄⁴`` in units of that.
+
+    In these units an effect can be raised to the fourth power in any dtype. The gradient is written out: there are a
+    dozen tables ``[S, B, n]`` less to make than autograd makes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, clean: Tensor, perturbed: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        effect = perturbed - clean
+        scale = torch.maximum(effect.abs().amax(-1), floor)
+        unit = effect.mul_(1 / (scale + (scale == 0))[..., None])
+        squares = unit.square()
+        ctx.save_for_backward(unit, scale)
+        ctx.clean_shape = clean.shape
+        ctx.mark_non_differentiable(scale)
+        return scale, squares.sum(-1), squares.square_().sum(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, _: Tensor, second: Tensor, fourth: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        unit, scale = ctx.saved_tensors
+        inverse = 1 / (scale + (scale == 0))
+        gradient = unit.square().mul_((4 * inverse * fourth)[..., None])
+        gradient = gradient.add_((2 * inverse * second)[..., None]).mul_(unit)
+        of_clean = -gradient.sum_to_size(ctx.clean_shape) if ctx.needs_input_grad[0] else None
+        return of_clean, gradient, None
 
 
 def is_privileged(readout: Readout) -> bool:
@@ -160,7 +185,7 @@ def estimate(
     probe: Probe | None = None,
     averaging: Averaging = AVERAGING,
     measure: Measure = "concentration",
-    pairs_per_chunk: int = 16_384,
+    pairs_per_chunk: int | None = None,
 ) -> SensitivityEstimate:
     """Estimate the ``measure`` of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
 
@@ -192,7 +217,7 @@ def estimate_on(
     probe: Probe | None = None,
     averaging: Averaging = AVERAGING,
     measure: Measure = "concentration",
-    pairs_per_chunk: int = 16_384,
+    pairs_per_chunk: int | None = None,
 ) -> SensitivityEstimate:
     """As :func:`estimate`, on given contexts: groups of directions scored on one batch are paired.
 
@@ -207,7 +232,7 @@ def estimate_on(
     clean = readout.clean(batch)
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     values, weights = [], []
-    for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch))):
+    for chunk in torch.split(directions, directions_at_once(clean, pairs_per_chunk)):
         drawn = [effects(readout, batch, clean, chunk, alpha, probe.reference) for alpha in alphas]
         # Side by side as [S, draws·B], so that all weights of one direction have one factor in common.
         found = Concentrations(

@@ -23,9 +23,13 @@ from torch import Tensor
 from sensverify import formulas
 from sensverify.claims import Progress, silent
 from sensverify.geometry import presence
-from sensverify.interventions import set_presence
+from sensverify.planes import read_moved
 from sensverify.readout import Batch, Readout
 from sensverify.scoring import Distance, angular_distance
+
+TABLE, ACCELERATOR_TABLE = 2**19, 2**27
+"""Entries of the largest table that is made at once, on a CPU and elsewhere: what fits a CPU's cache is worked on
+several times as fast as what does not, and an accelerator wants all it can get."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,10 +134,21 @@ def compared(
 ) -> tuple[Tensor, Tensor]:
     """What the effect of an intervention is measured between: the reference, ``[B, d_out]`` if clean and
     ``[S, B, d_out]`` if absent, and the read-out with presence ``alpha``, ``[S, B, d_out]``."""
-    moved = readout.read(batch, set_presence(batch.x, directions, alpha, readout.centring))
     if reference == "clean":
+        (moved,) = read_moved(readout, batch, directions, [alpha])
         return clean, moved
-    return readout.read(batch, set_presence(batch.x, directions, 0.0, readout.centring)), moved
+    without, moved = read_moved(readout, batch, directions, [0.0, alpha])
+    return without, moved
+
+
+def directions_at_once(clean: Tensor, pairs: int | None = None) -> int:
+    """How many directions are worked on together, given the clean read-out ``[B, d_out]``: at least 1.
+
+    So many that a table ``[S, B, d_out]`` has :data:`TABLE` entries, or, if ``pairs`` is given, ``[S, B]`` so many.
+    """
+    if pairs is not None:
+        return max(1, pairs // len(clean))
+    return max(1, (TABLE if clean.device.type == "cpu" else ACCELERATOR_TABLE) // clean.numel())
 
 
 def estimate(
@@ -144,11 +159,12 @@ def estimate(
     contexts: int = 256,
     draws: int = 4,
     probe: Probe | None = None,
-    pairs_per_chunk: int = 16_384,
+    pairs_per_chunk: int | None = None,
 ) -> SensitivityEstimate:
     """Estimate SeS of each row of ``directions [S, d]`` on ``contexts`` freshly drawn contexts.
 
-    ``pairs_per_chunk`` bounds how many (direction, context) pairs are in memory; it never changes results
+    ``pairs_per_chunk`` bounds how many (direction, context) pairs are in memory, by default as
+    :func:`directions_at_once` has it; it never changes results
     beyond rounding. Raises ``ValueError`` for fewer than two contexts, which have no standard error.
     """
     if contexts < 2:
@@ -174,7 +190,7 @@ def estimate_on(
     generator: torch.Generator,
     draws: int = 4,
     probe: Probe | None = None,
-    pairs_per_chunk: int = 16_384,
+    pairs_per_chunk: int | None = None,
 ) -> SensitivityEstimate:
     """As :func:`estimate`, on given contexts: groups of directions scored on one batch are paired."""
     probe = probe or Probe()
@@ -182,7 +198,7 @@ def estimate_on(
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     chunks = [
         sum(effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in alphas) / draws
-        for chunk in torch.split(directions, max(1, pairs_per_chunk // len(batch)))
+        for chunk in torch.split(directions, directions_at_once(clean, pairs_per_chunk))
     ]
     rho = presence(batch.x, directions, readout.centring)
     return SensitivityEstimate(

@@ -291,7 +291,7 @@ def test_repulsion_fades_out_over_the_second_half_unless_one_searches_in_sequenc
 
     def overlap(directions, found, options):
         total = directions.sum()
-        total.register_hook(lambda gradient: strengths.append(-float(gradient)))
+        total.register_hook(lambda gradient: strengths.append(float(gradient)))
         return total
 
     monkeypatch.setattr(discovery, "_overlap", overlap)

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
+from sensverify.planes import is_planar
 from sensverify.readout import Batch, Readout
 from sensverify.selectivity import is_privileged
 from toy_models.superposition import SuperpositionReadout
-from toy_models.training import normed
 
 
 class Wrapped:
@@ -73,6 +73,21 @@ class Wrapped:
     def read(self, batch: Batch[Any], x: Tensor) -> Tensor:
         """``[S, B, d_out]``, changed."""
         return self.change(self.inner.read(batch, x))
+
+    @property
+    def planar(self) -> bool:
+        """As inside."""
+        return is_planar(self.inner)
+
+    def read_plane(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """``[S, B, d_out]``, changed; only where :attr:`planar`."""
+        assert is_planar(self.inner)
+        return self.change(self.inner.read_plane(batch, directions, along, across))
+
+    def read_pairs(self, batch: Batch[Any], contexts: Tensor, x: Tensor) -> Tensor:
+        """``[N, d_out]``, changed; only where :attr:`planar`."""
+        assert is_planar(self.inner)
+        return self.change(self.inner.read_pairs(batch, contexts, x))
 
     def describe(self) -> Mapping[str, Any]:
         """What is inside, and how it is changed."""
@@ -155,22 +170,14 @@ class Linear(SuperpositionReadout):
         """Each unit is still aimed at one feature, though it sees the others' interference too."""
         return True
 
-    def clean(self, batch: Batch[Any]) -> Tensor:
-        """``[B, units]``."""
-        return self._preactivations(batch.x)
-
-    def read(self, batch: Batch[Any], x: Tensor) -> Tensor:
-        """``[S, B, units]``."""
-        return self._preactivations(x)
+    def of_seen(self, seen: Tensor) -> Tensor:
+        """``[..., units]``."""
+        bias = self.model.bias
+        return torch.cat([seen + bias, bias - seen], -1) if self.model.config.signed else seen + bias
 
     def describe(self) -> Mapping[str, Any]:
         """As the toy, and that the ReLU is left out."""
         return {**super().describe(), "read_out": {"kind": "Linear"}}
-
-    def _preactivations(self, hidden: Tensor) -> Tensor:
-        model = self.model
-        seen = normed(model.config, hidden) @ (model.weights if model.reading is None else model.reading)
-        return torch.cat([seen + model.bias, model.bias - seen], -1) if model.config.signed else seen + model.bias
 
 
 def random_rotation(size: int, seed: int) -> Tensor:

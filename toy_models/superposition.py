@@ -29,9 +29,10 @@ from torch import Tensor
 from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
+from sensverify.planes import combine
 from sensverify.readout import Batch
 from toy_models.features import SuperpositionConfig, draw_features, draw_nonempty
-from toy_models.training import fit, normed, read_units, shape_of
+from toy_models.training import TINY, fit, normed, shape_of, units_of
 
 __all__ = [
     "REPRESENTED_NORM",
@@ -101,8 +102,17 @@ class SuperpositionModel:
 
     def read(self, hidden: Tensor) -> Tensor:
         """``ReLU(Wᵀu + b)``, ``u`` being ``h`` behind the norm; twice if signed: ``[..., d] -> [..., units]``."""
-        reading = self.weights if self.reading is None else self.reading
-        return read_units(normed(self.config, hidden), reading.T, self.bias, signed=self.config.signed)
+        return units_of(self.see(hidden), self.bias, signed=self.config.signed)
+
+    def see(self, hidden: Tensor) -> Tensor:
+        """``Wᵀu``, what the units' weights see: ``[..., d] -> [..., n]``."""
+        seen: Tensor = normed(self.config, hidden) @ self.reads
+        return seen
+
+    @property
+    def reads(self) -> Tensor:
+        """``[d, n]``: the weights it reads with."""
+        return self.weights if self.reading is None else self.reading
 
 
 def _lengths(rows: Tensor) -> Tensor:
@@ -201,11 +211,27 @@ class SuperpositionReadout:
 
     def clean(self, batch: Batch[Any]) -> Tensor:
         """``[B, units]``."""
-        return self.model.read(batch.x)
+        return self.of_seen(self.model.see(batch.x))
 
     def read(self, batch: Batch[Any], x: Tensor) -> Tensor:
         """``[S, B, units]`` from ``x [S, B, d]``."""
-        return self.model.read(x)
+        return self.of_seen(self.model.see(x))
+
+    def read_plane(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """``[S, B, units]``; behind a norm ``Px`` has length 1, whatever the intervention."""
+        model, x = self.model, self.centring.project(batch.x)
+        if model.config.norm != "none":
+            gain = 1 / x.norm(dim=1).clamp_min(TINY)
+            along, across = along * gain, across * gain
+        return self.of_seen(combine(directions @ model.reads, x @ model.reads, along, across))
+
+    def read_pairs(self, batch: Batch[Any], contexts: Tensor, x: Tensor) -> Tensor:
+        """``[N, units]`` from ``x [N, d]``, in whatever contexts."""
+        return self.read(batch, x)
+
+    def of_seen(self, seen: Tensor) -> Tensor:
+        """The units ``[..., units]`` of what their weights see, ``Wᵀu [..., n]``."""
+        return units_of(seen, self.model.bias, signed=self.model.config.signed)
 
     def describe(self) -> Mapping[str, Any]:
         """Configuration, seed, the loss reached and whether it still fell."""

@@ -79,7 +79,11 @@ def fit(pairs: Sequence[tuple[SuperpositionConfig, int]], progress: Progress = s
 
 def read_units(hidden: Tensor, reading: Tensor, bias: Tensor, *, signed: bool) -> Tensor:
     """``ReLU(Rh + b)``, and behind it ``ReLU(−Rh + b)`` if ``signed``: ``[..., d] -> [..., units]``, R ``[n, d]``."""
-    seen = hidden @ reading.T
+    return units_of(hidden @ reading.T, bias, signed=signed)
+
+
+def units_of(seen: Tensor, bias: Tensor, *, signed: bool) -> Tensor:
+    """``ReLU(seen + b)``, and behind it ``ReLU(−seen + b)`` if ``signed``: ``[..., n] -> [..., units]``."""
     units = torch.relu(seen + bias)
     return torch.cat([units, torch.relu(bias - seen)], -1) if signed else units
 

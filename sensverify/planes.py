@@ -1,0 +1,142 @@
+"""Minimal interventions by their coordinates in the plane of activation and direction.
+
+``I_s^α(x)`` lies in the plane of ``Px`` and ``s``: it is ``along·s + across·Px`` beside the part that ``P`` removes,
+with ``across = √(1−α²)/√(1−ρ²)`` and ``along = ‖Px‖(α − across·ρ)`` (RN-1). Whatever a model does linearly to it,
+before its first nonlinearity, it does to ``s`` and ``x`` apart: of ``S`` directions and ``B`` contexts, ``S + B``
+vectors go through the matrix in place of ``S·B``, and what is left to do for each pair is two multiplications and an
+addition per unit. A norm does not stand in the way, since the intervention keeps ``‖Px‖``.
+
+Where ``x`` is nearly parallel to ``s`` the two terms cancel and digits are lost. Those pairs are few, and are told
+apart: they go the long way, through :func:`sensverify.interventions.set_presence`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from torch import Tensor
+
+from sensverify.geometry import Centring, unit_directions
+from sensverify.interventions import set_presence, set_presence_of_pairs
+from sensverify.readout import Batch, Readout
+
+NEARLY_PARALLEL = 0.03
+"""The sine of the angle between activation and direction below which a pair goes the long way: about five of the seven
+digits of float32 are left at it."""
+
+
+class PlanarReadout(Readout, Protocol):
+    """What a :class:`sensverify.readout.Readout` has beside the rest if it can read coordinates in the plane."""
+
+    def read_plane(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """``[S, B, d_out]``, as :meth:`~sensverify.readout.Readout.read` would have it of the activations
+        ``along·s + across·Px + (x − Px)``, with ``along`` and ``across [S, B]`` and ``directions [S, d]`` that are
+        unit vectors in the image of ``P``; differentiable in all three."""
+
+    def read_pairs(self, batch: Batch[Any], contexts: Tensor, x: Tensor) -> Tensor:
+        """``[N, d_out]`` of activations ``x [N, d]``, the ``i``-th in context number ``contexts[i]`` of the batch."""
+
+
+def is_planar(readout: Readout) -> TypeGuard[PlanarReadout]:
+    """Whether ``readout`` can read coordinates in the plane, and reads the same thing then.
+
+    A subclass that changes :meth:`read` alone would be passed by; it is read the long way.
+    """
+    return _knows_the_plane(type(readout)) and bool(getattr(readout, "planar", True))
+
+
+@functools.cache
+def _knows_the_plane(kind: type) -> bool:
+    where = {name: i for i, one in reversed(list(enumerate(kind.__mro__))) for name in vars(one)}
+    return "read_pairs" in where and where.get("read_plane", math.inf) <= where["read"]
+
+
+class Plane:
+    """The planes of activations ``x [B, d]`` and ``directions [S, d]``, for interventions that set any presence.
+
+    ``directions`` become unit vectors in the image of ``P``. Coordinates are computed in float64, since ``1 − ρ²``
+    loses twice the digits that ``ρ`` does. ``steep [N, 2]``: the pairs (direction, context) that are too nearly
+    parallel; their coordinates mean nothing.
+
+    Raises ``ValueError`` for a direction that vanishes under centring.
+    """
+
+    def __init__(self, x: Tensor, directions: Tensor, centring: Centring) -> None:
+        self.x, self.centring = x, centring
+        self.directions = unit_directions(directions, centring).to(x)
+        centred = centring.project(x).double()
+        self.lengths = torch.linalg.vector_norm(centred, dim=1)
+        rho = (self.directions.double() @ centred.T) / self.lengths
+        sine_squared = (1 - rho) * (1 + rho)
+        steep = ~(sine_squared > NEARLY_PARALLEL**2)  # so written that an activation of zero, whose ρ is NaN, is one
+        self.steep = steep.nonzero()
+        if len(self.steep):
+            rho, sine_squared = rho.masked_fill(steep, 0.0), sine_squared.masked_fill(steep, 1.0)
+        self.rho, self.sine_squared = rho, sine_squared
+
+    def coordinates(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """``(along, across)``, ``[S, B]`` each in the dtype of ``x``, for presences ``alpha``, ``[]`` or ``[B]`` or
+        ``[S, B]``."""
+        presence = alpha.double()
+        across = ((1 - presence) * (1 + presence) / self.sine_squared).sqrt()
+        along = self.lengths * (presence - across * self.rho)
+        return along.to(self.x.dtype), across.to(self.x.dtype)
+
+    def outcomes(self, alpha: Tensor) -> Tensor:
+        """Where the interventions on the steep pairs lead, ``[N, d]``."""
+        which, context = self.steep.T
+        presence = alpha.expand(self.rho.shape)[which, context]
+        return set_presence_of_pairs(self.x[context], self.directions[which], presence, self.centring)
+
+
+def read_moved(
+    readout: Readout, batch: Batch[Any], directions: Tensor, alphas: Sequence[Tensor | float]
+) -> list[Tensor]:
+    """``f_b(I_s^α(x)) [S, B, d_out]`` for each of ``alphas``, the shorter way if the read-out knows one.
+
+    ``directions [S, d]``, in which the answer is differentiable; an ``α`` is a number, ``[B]`` or ``[S, B]``.
+    """
+    if not is_planar(readout):
+        return [readout.read(batch, set_presence(batch.x, directions, alpha, readout.centring)) for alpha in alphas]
+    plane = Plane(batch.x, directions, readout.centring)
+    which, context = plane.steep.T
+    answers = []
+    for alpha in (torch.as_tensor(alpha, dtype=batch.x.dtype, device=batch.x.device) for alpha in alphas):
+        y = readout.read_plane(batch, plane.directions, *plane.coordinates(alpha))
+        if len(which):
+            y = y.index_put((which, context), readout.read_pairs(batch, context, plane.outcomes(alpha)))
+        answers.append(y)
+    return answers
+
+
+def combine(of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:
+    """``along·of_directions + across·of_contexts [S, B, n]``: what a linear map makes of activations in the plane.
+
+    Given are what it makes of the directions, ``[S, n]``, and of the contexts, ``[B, n]``, and coordinates ``[S, B]``.
+    The gradient is written out: autograd would make tables ``[S, B, n]`` only to sum them.
+    """
+    combined: Tensor = _Combination.apply(of_directions, of_contexts, along, across)  # type: ignore[no-untyped-call]
+    return combined
+
+
+class _Combination(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        ctx.save_for_backward(of_directions, of_contexts, along, across)
+        return (of_directions[:, None] * along[..., None]).add_(of_contexts * across[..., None])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_directions, of_contexts, along, across = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(along[:, None], gradient)[:, 0] if wanted[0] else None,
+            torch.bmm(across.T[:, None], gradient.transpose(0, 1))[:, 0] if wanted[1] else None,
+            torch.bmm(of_directions[:, None], gradient.transpose(1, 2))[:, 0] if wanted[2] else None,
+            (gradient * of_contexts).sum(-1) if wanted[3] else None,
+        )
