@@ -13,6 +13,7 @@ and passes are what a model on an accelerator costs. ``benchmarks/parallel_and_s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,10 +24,11 @@ from sensverify.discovery import SearchOptions, total_steps
 from sensverify.exhibits import Exhibit, Histogram, Table
 from sensverify.geometry import gram, random_directions
 from sensverify.sensitivity import estimate_on
-from sensverify.statistics import Interval, group_ratio, mean_interval
+from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Finding, Status
+from toy_models.judging import at_least, precise, recovered
 from toy_models.recovery import Matching, match
-from toy_models.searching import CONTEXTS, PEAK, PLAIN, in_budget, searched, shares, twice
+from toy_models.searching import CONTEXTS, PEAK, PLAIN, in_budget, search_seed, searched, twice
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 from toy_models.trained import models, seeds
 
@@ -35,6 +37,8 @@ FULL = SuperpositionConfig(features=512, width=128, density=0.01)
 REQUIRED_SHARE = 0.95
 REQUIRED_RATIO = 0.9
 """Of the mean score of parallel to sequential directions: what is lost by searching in parallel is less than this."""
+LARGEST_LOSS = 0.1
+"""Of the share of directions at a feature, sequential less parallel, mean over seeds."""
 SEQUENTIAL_STEPS = 150
 SEQUENTIAL_QUICK, SEQUENTIAL_FULL = 16, 256
 """Directions searched one after another: each costs as many passes as all parallel ones."""
@@ -56,7 +60,7 @@ def check_full_dictionary(run: Run) -> Finding:
     found = {name: _found(run, options) for name, options in SEARCHES.items()}
     evidence = {
         name: {
-            "recovered_share": _mean(run, shares(matchings)).to_json(),
+            "recovered_share": recovered(run, matchings).to_json(),
             "per_seed": [matching.to_json() for matching in matchings],
             "searches": [twice(m, in_budget(run, m, options)).to_json() for m in dictionaries(run)],
         }
@@ -65,20 +69,23 @@ def check_full_dictionary(run: Run) -> Finding:
     exhibits = (
         Histogram(
             title="From every feature to the nearest direction found",
-            caption="One count per feature, all seeds, K = 2n. What stands left of 0.9 is missed.",
+            caption="One count per feature, all seeds, K = 2n. What stands left of 0.9 is missed: of a full dictionary "
+            f"by peak sensitivity no more than {1 - REQUIRED_SHARE:.0%} may. Counts just left of it were approached, "
+            "those far left were met by no direction.",
             x_label="cosine",
             groups={name: torch.cat([m.best_of_features for m in group]).tolist() for name, group in found.items()},
         ),
         Table(
             title="Full dictionaries",
-            caption="Means over seeds, K = 2n directions. Large effects on few units (peak) lead to all features; so "
-            "do, for the most part, large effects (plain). What plain misses is not a matter of starts alone.",
+            caption=f"Means over seeds with intervals, K = 2n directions. The recovered share of peak is judged: its "
+            f"interval should lie wholly above {REQUIRED_SHARE}. Plain stands beside it. Where a share of directions "
+            "is high and the recovered share low, directions have gathered at the same features.",
             columns=["score", "recovered share", "share of directions at a feature", "duplicates"],
             rows=[
                 [
                     name,
-                    _mean(run, shares(matchings)).text(),
-                    _mean(run, torch.tensor([m.precise_share for m in matchings])).text(),
+                    recovered(run, matchings).text(),
+                    precise(run, matchings).text(),
                     sum(m.duplicates for m in matchings) / len(matchings),
                 ]
                 for name, matchings in found.items()
@@ -121,12 +128,8 @@ def _judge_dictionary(
     run: Run, matchings: list[Matching], evidence: dict[str, Any], exhibits: tuple[Exhibit, ...]
 ) -> Finding:
     """By the mean share over seeds."""
-    share = _mean(run, shares(matchings))
-    status = Status.INCONCLUSIVE
-    if share.low >= REQUIRED_SHARE:
-        status = Status.SUPPORTED
-    elif share.high < REQUIRED_SHARE:
-        status = Status.REFUTED
+    share = recovered(run, matchings)
+    status = at_least([share], REQUIRED_SHARE)
     measured = {"recovered_share": share.to_json(), "required": REQUIRED_SHARE, "seeds": seeds(run)[:3]}
     config = dataclasses.asdict(QUICK if run.profile == "quick" else FULL)
     return Finding(
@@ -160,7 +163,7 @@ def check_parallel_against_sequential(run: Run) -> Finding:
         "pairs_per_direction": {"parallel": parallel.steps * CONTEXTS, "sequential": sequential.steps * CONTEXTS},
         **{
             name: {
-                "share_of_directions_at_a_feature": _mean(run, _precise(items)).to_json(),
+                "share_of_directions_at_a_feature": _precise(run, items).to_json(),
                 "different_features": [item.matching.recovered for item in items],
                 "duplicates": [item.matching.duplicates for item in items],
                 "largest_overlap": [item.largest_overlap for item in items],
@@ -171,7 +174,8 @@ def check_parallel_against_sequential(run: Run) -> Finding:
     table = Table(
         title="In parallel and one after another",
         caption=f"{parallel.directions} directions, plain sensitivity, the same number of steps and contexts for each. "
-        "A pass is one read of the model with its gradient. Quality is the same; passes are not.",
+        f"A pass is one read of the model with its gradient. If nothing is lost, parallel stands no more than "
+        f"{LARGEST_LOSS} below sequential in the share of directions, in fewer passes; random stands for no search.",
         columns=[
             "search",
             "passes",
@@ -183,7 +187,7 @@ def check_parallel_against_sequential(run: Run) -> Finding:
             [
                 name,
                 0 if name == "random" else total_steps(_options(run, name)),
-                _mean(run, _precise(items)).text(),
+                _precise(run, items).text(),
                 sum(item.matching.recovered for item in items) / len(items),
                 max(item.largest_overlap for item in items),
             ]
@@ -222,8 +226,12 @@ def _qualities(run: Run, name: str) -> list[Quality]:
             if name == "random":
                 directions = _random(model, _options(run, "parallel").directions)
             else:
-                directions = searched(run, readout, dataclasses.replace(_options(run, name), seed=model.seed + 3))
-            generator = torch.Generator().manual_seed(model.seed + 4)  # the same contexts and presences for every group
+                directions = searched(
+                    run, readout, dataclasses.replace(_options(run, name), seed=search_seed("TM-5", model.seed))
+                )
+            generator = torch.Generator().manual_seed(
+                search_seed("TM-5 scores", model.seed)
+            )  # the same for every group
             effects = estimate_on(readout, readout.sample(256, generator), directions, generator=generator).effects
             overlap = float(gram(directions).abs().fill_diagonal_(0).max())
             matching = match(directions, model.feature_directions)
@@ -240,23 +248,33 @@ def _judge_parallel(
     evidence: dict[str, Any],
     exhibits: tuple[Exhibit, ...],
 ) -> Finding:
-    """On every seed: the ratio of mean scores, and at least as many directions at a feature, but for one in ten."""
-    ratios, differences = {}, {}
-    for model, one, other in zip(dictionaries(run), parallel, sequential, strict=True):
-        name = f"seed {model.seed}"
-        ratios[name] = group_ratio(one.effects, other.effects, torch.Generator().manual_seed(model.seed))
-        differences[name] = one.matching.precise_share - other.matching.precise_share
-    worst = min(ratios, key=lambda name: ratios[name].high)
-    if ratios[worst].high < REQUIRED_RATIO:
+    """On every seed the ratio of mean scores; and, as a mean over seeds, how many directions more are at a feature."""
+    names = [f"seed {model.seed}" for model in dictionaries(run)]
+    ratios = {
+        name: group_ratio(one.effects, other.effects, torch.Generator().manual_seed(model.seed))
+        for name, model, one, other in zip(names, dictionaries(run), parallel, sequential, strict=True)
+    }
+    difference = difference_of_shares(
+        [item.matching.precise for item in parallel],
+        [item.matching.precise for item in sequential],
+        torch.Generator().manual_seed(run.seed),
+    )
+    judged = [at_least(ratios.values(), REQUIRED_RATIO), at_least([difference], -LARGEST_LOSS)]
+    if Status.REFUTED in judged:
         status = Status.REFUTED
-    elif min(ratio.low for ratio in ratios.values()) >= REQUIRED_RATIO and min(differences.values()) >= -0.1:
-        status = Status.SUPPORTED
     else:
-        status = Status.INCONCLUSIVE
+        status = Status.SUPPORTED if set(judged) == {Status.SUPPORTED} else Status.INCONCLUSIVE
     measured = {
         "score_ratio": {name: ratio.to_json() for name, ratio in ratios.items()},
-        "difference_in_share_of_directions_at_a_feature": differences,
+        "difference_in_share_of_directions_at_a_feature": {
+            **difference.to_json(),
+            "per_seed": {
+                name: one.matching.precise_share - other.matching.precise_share
+                for name, one, other in zip(names, parallel, sequential, strict=True)
+            },
+        },
         "required_ratio": REQUIRED_RATIO,
+        "required_difference": -LARGEST_LOSS,
     }
     return Finding(
         status=status,
@@ -266,14 +284,32 @@ def _judge_parallel(
     )
 
 
-def _precise(items: list[Quality]) -> Tensor:
-    return torch.tensor([item.matching.precise_share for item in items], dtype=torch.float64)
+def difference_of_shares(
+    ones: Sequence[Tensor], others: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000
+) -> Interval:
+    """Interval for the mean over models of a difference of two shares; both: yes or no for each direction, ``[K]``.
+
+    As :func:`sensverify.statistics.share_interval`: models are resampled, the same ones for both, and the directions of
+    every search by themselves.
+    """
+    drawn = torch.randint(len(ones), (resamples, len(ones)), generator=generator)
+
+    def redrawn(hits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        shares = torch.stack([one.double().mean() for one in hits])
+        counts = torch.tensor([float(len(one)) for one in hits], dtype=torch.float64)
+        return shares.mean(), (torch.binomial(counts[drawn], shares[drawn], generator=generator) / counts[drawn]).mean(
+            1
+        )
+
+    (one, its), (other, others_) = redrawn(ones), redrawn(others)
+    low, high = torch.quantile(its - others_, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Interval(float(one - other), low, high)
+
+
+def _precise(run: Run, items: list[Quality]) -> Interval:
+    return precise(run, [item.matching for item in items])
 
 
 def _random(model: SuperpositionModel, count: int) -> Tensor:
-    generator = torch.Generator().manual_seed(model.seed + 5)
+    generator = torch.Generator().manual_seed(search_seed("random dictionary", model.seed))
     return random_directions(count, model.config.width, model.centring, generator)
-
-
-def _mean(run: Run, values: Tensor) -> Interval:
-    return mean_interval(values, torch.Generator().manual_seed(run.seed))

@@ -1,5 +1,8 @@
 """Searches on toy models by name, and what they recover: made once, kept on disk, so that claims and twins share them.
 
+Models are trained from consecutive seeds. A search whose seed were the next integer would begin with the draws that the
+next model was trained on, so seeds of searches are hashes (:func:`search_seed`).
+
 Every search gets the same budget: ``STEPS`` steps on ``CONTEXTS`` contexts, which every direction is shown. Few
 contexts and many steps find more than the reverse at equal cost: a duplicate that starts afresh needs steps to arrive.
 """
@@ -17,6 +20,7 @@ from sensverify.claims import Run
 from sensverify.discovery import SearchOptions, search
 from sensverify.readout import Readout
 from sensverify.sensitivity import Probe
+from toy_models.methods import SparseAutoencoder, draw_subject
 from toy_models.readouts import Wrapped
 from toy_models.recovery import Matching, match
 from toy_models.store import store_of
@@ -33,14 +37,66 @@ PEAK = dataclasses.replace(PLAIN, score="peak", probe=Probe(reference="absent"))
 """Peak sensitivity from the activation without the direction: what this project recommends."""
 
 
-def searched(run: Run, readout: Readout, options: SearchOptions) -> Tensor:
-    """Directions ``[K, d]`` that the search finds."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is kept of a search: ``directions [K, d]`` and their mean score at every step, ``history``."""
+
+    directions: Tensor
+    history: list[float]
+
+
+def outcome(run: Run, readout: Readout, options: SearchOptions) -> Outcome:
+    """The search's end and its course."""
     key = {**fingerprint(readout), "options": options.to_json()}
 
     def make() -> dict[str, Tensor]:
-        return {"directions": search(readout, options, progress=run.progress).directions}
+        state = search(readout, options, progress=run.progress)
+        return {"directions": state.directions, "history": torch.tensor(state.history, dtype=torch.float64)}
 
-    return store_of(run).keep("search", key, make)["directions"]
+    kept = store_of(run).keep("search", key, make)
+    return Outcome(directions=kept["directions"], history=kept["history"].tolist())
+
+
+def searched(run: Run, readout: Readout, options: SearchOptions) -> Tensor:
+    """Directions ``[K, d]`` that the search finds."""
+    return outcome(run, readout, options).directions
+
+
+def autoencoded(
+    run: Run,
+    readout: Readout,
+    method: SparseAutoencoder,
+    *,
+    directions: int,
+    contexts: int,
+    presentations: int,
+    seed: int,
+) -> Tensor:
+    """The autoencoder's ``directions [K, d]``: trained on ``contexts`` activations, with the budget of a search that
+    shows each direction ``presentations`` contexts. ``seed``: of the activations, then of the autoencoder."""
+    key = {
+        **fingerprint(readout),
+        "method": repr(method),
+        "directions": directions,
+        "contexts": contexts,
+        "presentations": presentations,
+        "seed": seed,
+    }
+
+    def make() -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        subject = draw_subject(readout, contexts, generator, presentations=presentations)
+        return {"directions": method.find(subject, directions, generator).directions}
+
+    return store_of(run).keep("autoencoder", key, make)["directions"]
+
+
+def search_seed(label: str, *parts: object) -> int:
+    """A seed that no model was trained, and no features were drawn, with; ``label`` and ``parts`` say what it is for.
+
+    48 bits of a hash, which fall on one of a million seeds of models with a probability below one in 10⁸.
+    """
+    return int.from_bytes(hashlib.sha256(f"{label} {parts}".encode()).digest()[:6], "big")
 
 
 def fingerprint(readout: Readout) -> dict[str, Any]:
@@ -68,7 +124,8 @@ def recovered(run: Run, readout: Readout, options: SearchOptions) -> Matching:
 
 def twice(model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
     """``options`` for twice as many directions as the model was given features, with a seed of its own."""
-    return dataclasses.replace(options, directions=2 * model.config.features, seed=model.seed + 1)
+    seed = search_seed("twice as many", model.seed)
+    return dataclasses.replace(options, directions=2 * model.config.features, seed=seed)
 
 
 def in_budget(run: Run, model: SuperpositionModel, options: SearchOptions) -> SearchOptions:

@@ -22,10 +22,11 @@ from sensverify.exhibits import Curve, Exhibit, Table
 from sensverify.readout import Readout
 from sensverify.sensitivity import estimate_on
 from sensverify.verdicts import Finding, Status
+from toy_models import judging
 from toy_models.readouts import BehindRotation, Mixed, Rotated
 from toy_models.recovery import Matching
-from toy_models.searching import PEAK, PLAIN, recovered, shares, twice
-from toy_models.selective_load import interval, search_seed
+from toy_models.searching import PEAK, PLAIN, recovered, search_seed, twice
+from toy_models.selective_load import LABEL
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 from toy_models.trained import models, seeds
 
@@ -50,24 +51,24 @@ def plainly(model: SuperpositionModel) -> Readout:
 
 def rotated(model: SuperpositionModel) -> Readout:
     """Behind a rotation, passed off as privileged."""
-    return Rotated(SuperpositionReadout(model), search_seed("rotation", model.seed), claims_privilege=True)
+    return Rotated(SuperpositionReadout(model), search_seed(LABEL, "rotation", model.seed), claims_privilege=True)
 
 
 def honestly_rotated(model: SuperpositionModel) -> Readout:
     """Behind the same rotation, without the claim."""
-    return Rotated(SuperpositionReadout(model), search_seed("rotation", model.seed))
+    return Rotated(SuperpositionReadout(model), search_seed(LABEL, "rotation", model.seed))
 
 
 def behind(model: SuperpositionModel) -> Readout:
     """The units behind that rotation, read by undoing it."""
-    inner = Rotated(SuperpositionReadout(model), search_seed("rotation", model.seed))
+    inner = Rotated(SuperpositionReadout(model), search_seed(LABEL, "rotation", model.seed))
     return BehindRotation(inner)
 
 
 def mixed(strength: float) -> View:
     """Each unit with ``strength`` times a random mixture of all of them, passed off as privileged."""
     return lambda model: Mixed(
-        SuperpositionReadout(model), strength, search_seed("mixing", model.seed), claims_privilege=True
+        SuperpositionReadout(model), strength, search_seed(LABEL, "mixing", model.seed), claims_privilege=True
     )
 
 
@@ -79,7 +80,7 @@ def subjects(run: Run) -> list[SuperpositionModel]:
 def budget(run: Run, model: SuperpositionModel, options: SearchOptions) -> SearchOptions:
     """``options`` for two directions per feature, with the budget of these claims and a seed that is a hash."""
     steps, contexts = BUDGET[run.profile]
-    seed = search_seed("search", model.seed)
+    seed = search_seed(LABEL, "search", model.seed)
     return dataclasses.replace(twice(model, options), steps=steps, contexts=contexts, learning_rate=RATE, seed=seed)
 
 
@@ -96,9 +97,9 @@ def check_basis(run: Run) -> Finding:
     evidence: dict[str, Any] = {
         **finding.evidence,
         "mixed": {
-            f"strength {strength:g}": interval(run, shares(group)).to_json() for strength, group in mixtures.items()
+            f"strength {strength:g}": judging.recovered(run, group).to_json() for strength, group in mixtures.items()
         },
-        "plain": {name: interval(run, shares(group)).to_json() for name, group in plain.items()},
+        "plain": {name: judging.recovered(run, group).to_json() for name, group in plain.items()},
         "plain_effects_differ_by_at_most": [_difference_of_plain(model) for model in subjects(run)],
         "searches": [budget(run, subjects(run)[0], options).to_json() for options in (PEAK, PLAIN)],
     }
@@ -131,7 +132,7 @@ def refuses(readout: Readout) -> bool:
 
 def _judge(run: Run, *, kept: dict[str, View], lost: dict[str, View], refused: View) -> Finding:
     """Mean over seeds: ``kept`` wholly at or above :data:`KEPT`, ``lost`` wholly at or below :data:`LOST`."""
-    at = {name: interval(run, shares(_found(run, view))) for name, view in {**kept, **lost}.items()}
+    at = {name: judging.recovered(run, _found(run, view)) for name, view in {**kept, **lost}.items()}
     right = [at[name].low >= KEPT for name in kept] + [at[name].high <= LOST for name in lost]
     fails = [name for name in kept if at[name].high < KEPT] + [name for name in lost if at[name].low > LOST]
     refusals = {f"seed {model.seed}": refuses(refused(model)) for model in subjects(run)}
@@ -158,7 +159,7 @@ def _difference_of_plain(model: SuperpositionModel) -> float:
     """The largest difference that the rotation makes to an angular distance, over features and contexts."""
     tables = []
     for view in (plainly, rotated):
-        readout, generator = view(model), torch.Generator().manual_seed(search_seed("plain", model.seed))
+        readout, generator = view(model), torch.Generator().manual_seed(search_seed(LABEL, "plain", model.seed))
         batch = readout.sample(64, generator)
         tables.append(estimate_on(readout, batch, model.feature_directions, generator=generator).effects)
     return float((tables[0] - tables[1]).abs().max())
@@ -168,7 +169,7 @@ def _exhibits(
     run: Run, peak: dict[str, list[Matching]], plain: dict[str, list[Matching]], mixtures: dict[float, list[Matching]]
 ) -> tuple[Exhibit, ...]:
     strengths = list(mixtures)
-    at = [interval(run, shares(group)) for group in mixtures.values()]
+    at = [judging.recovered(run, group) for group in mixtures.values()]
     rows = [("peak", name, group) for name, group in peak.items()]
     rows += [("peak", f"mixed, strength {strength:g}", group) for strength, group in mixtures.items()]
     rows += [("plain", name, group) for name, group in plain.items()]
@@ -176,7 +177,9 @@ def _exhibits(
         Curve(
             title="What the search finds as units lose their meaning",
             caption="Share of the features at cosine 0.9, band over seeds. To each unit is added the strength times a "
-            "random mixture of all units: at 1 half of what it says is the others'. See how much mixing is borne.",
+            f"random mixture of all units: at 1 half of what it says is the others'. Above {KEPT} mixing is borne, "
+            f"below {LOST} next to nothing is left; see at which strengths the band passes from one to the other, if "
+            "it does.",
             x_label="strength of the mixture",
             y_label="recovered share",
             x=strengths,
@@ -186,12 +189,13 @@ def _exhibits(
         ),
         Table(
             title="Units rotated, and read behind the rotation",
-            caption="The rotation takes everything from the search by peak sensitivity, and undoing it gives "
-            "everything back. Plain sensitivity sees no difference, for an angle does not change.",
+            caption=f"Recovered at cosine 0.9, with intervals. Peak on rotated units should stand wholly below {LOST}, "
+            f"on the model's own units and behind the rotation wholly above {KEPT}. An angle does not change under a "
+            "rotation, so that the two rows of plain should agree but for where rounding leads two searches.",
             columns=["score", "read-out", "recovered share", "share of directions at a feature"],
             rows=[
-                [score, name, interval(run, shares(group)).text(),
-                 interval(run, [matching.precise_share for matching in group]).text()]
+                [score, name, judging.recovered(run, group).text(),
+                 judging.precise(run, group).text()]
                 for score, name, group in rows
             ],
         ),

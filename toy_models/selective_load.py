@@ -23,7 +23,6 @@ half is reached beyond that load, at about 4 times it for ``d = 16`` and 2.7 tim
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,15 +35,17 @@ from sensverify.discovery import SearchOptions
 from sensverify.errors import MissingExtraError
 from sensverify.exhibits import Curve, Exhibit, Table
 from sensverify.sensitivity import PresenceLaw, Probe
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, seed_mean, share_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.folder import plant
 from toy_models.readouts import Linear
 from toy_models.recovery import RECOVERED_COSINE, match
-from toy_models.searching import PEAK, PLAIN, SELECTIVE, searched
+from toy_models.searching import PEAK, PLAIN, SELECTIVE, search_seed, searched
 from toy_models.superposition import SuperpositionReadout
-from toy_models.trained import seeds
 
+LABEL = "TM-9 limits"
+"""Of the seeds of searches here and in the claims beside this one."""
+SEEDS, RELU_SEEDS = 5, 3
 DENSITY = 0.3
 PRESENCE = 0.02
 """Setting a presence from 0 to ``α`` moves by ``α`` along the direction and by ``α²/2`` along what there was."""
@@ -93,8 +94,8 @@ def check_load(run: Run) -> Finding:
     relu = {name: _relu_cells(run, name) for name in RELU_SEARCHES}
     evidence = {
         **finding.evidence,
-        "linear": [_row(run, cell, values) for cell, values in _linear_cells(run).items()],
-        "relu": {name: [_row(run, cell, values) for cell, values in cells.items()] for name, cells in relu.items()},
+        "linear": [_row(run, cell, measured) for cell, measured in _linear_cells(run).items()],
+        "relu": {name: [_row(run, cell, measured) for cell, measured in cells.items()] for name, cells in relu.items()},
         "searches": {"linear": LINEAR_SEARCH.to_json(), **{k: v.to_json() for k, v in RELU_SEARCHES.items()}},
     }
     return dataclasses.replace(finding, evidence=evidence, exhibits=_exhibits(run, relu))
@@ -169,14 +170,14 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return float((u * v).sum() / u.square().sum())
 
 
-def search_seed(*parts: object) -> int:
-    """A seed that no features were drawn with: a search begins with the first draws of its generator."""
-    return int.from_bytes(hashlib.sha256(f"TM-9 limits {parts}".encode()).digest()[:6], "big")
+def beyond_chance(run: Run, hits: Sequence[Tensor], by_chance: float) -> Interval:
+    """Share of the directions at a feature, corrected for chance: mean over seeds, with their directions resampled.
 
-
-def interval(run: Run, values: Sequence[float] | Tensor) -> Interval:
-    """Of the mean over seeds."""
-    return mean_interval(torch.as_tensor(values, dtype=torch.float64), torch.Generator().manual_seed(run.seed))
+    ``hits``: for each seed, yes or no for each direction, ``[K]``. The correction is linear, so that it takes the ends
+    of the interval along.
+    """
+    found = share_interval(hits, torch.Generator().manual_seed(run.seed))
+    return Interval(*(corrected(end, by_chance) for end in (found.value, found.low, found.high)))
 
 
 Cell = tuple[int, float]
@@ -185,59 +186,79 @@ Cell = tuple[int, float]
 NOWHERE = Interval(math.nan, math.nan, math.nan)
 
 
-def _linear_cells(run: Run) -> dict[Cell, list[float]]:
-    """Corrected shares, one per seed."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Of one cell: for each seed which directions end at a feature, ``[K]``, and how probably a random one does."""
 
-    def make() -> dict[Cell, list[float]]:
+    hits: Sequence[Tensor]
+    by_chance: float
+
+    @property
+    def shares(self) -> list[float]:
+        """One per seed, corrected for chance."""
+        return [corrected(float(one.double().mean()), self.by_chance) for one in self.hits]
+
+    def interval(self, run: Run) -> Interval:
+        """Of their mean."""
+        return beyond_chance(run, self.hits, self.by_chance)
+
+
+def _linear_cells(run: Run) -> dict[Cell, Measured]:
+    """Every width at every load."""
+
+    def make() -> dict[Cell, Measured]:
         cells = [(width, at) for width in WIDTHS[run.profile] for at in loads(run)]
-        return {cell: [_share(run, cell, seed, LINEAR_SEARCH, linear=True) for seed in _seeds(run)] for cell in cells}
+        return {cell: _measured(run, cell, _seeds(run), LINEAR_SEARCH, linear=True) for cell in cells}
 
     return run.shared("toy_models.selective_load.linear", make)
 
 
-def _relu_cells(run: Run, name: str) -> dict[Cell, list[float]]:
+def _relu_cells(run: Run, name: str) -> dict[Cell, Measured]:
     """The same behind a ReLU; other scores than peak at the load of the theory alone."""
 
-    def make() -> dict[Cell, list[float]]:
+    def make() -> dict[Cell, Measured]:
         tried = RELU_LOADS[run.profile] if name == "peak" else (1.0,)
         cells = [(width, at) for width in RELU_WIDTHS[run.profile] for at in tried]
         options = RELU_SEARCHES[name]
-        return {cell: [_share(run, cell, seed, options, linear=False) for seed in _seeds(run)[:3]] for cell in cells}
+        return {cell: _measured(run, cell, _seeds(run)[:RELU_SEEDS], options, linear=False) for cell in cells}
 
     return run.shared(f"toy_models.selective_load.relu {name}", make)
 
 
 def _seeds(run: Run) -> list[int]:
-    return seeds(run)[:5]
+    """Nothing is trained here, so that five are affordable in the quick profile too."""
+    return [1000 * run.seed + i for i in range(SEEDS)]
 
 
-def _share(run: Run, cell: Cell, seed: int, options: SearchOptions, *, linear: bool) -> float:
+def _measured(run: Run, cell: Cell, seeds: Sequence[int], options: SearchOptions, *, linear: bool) -> Measured:
     width, at = cell
-    model = plant(round(at * load(width)), width, seed, DENSITY)
-    readout = Linear(model) if linear else SuperpositionReadout(model)
-    options = dataclasses.replace(options, seed=search_seed(seed, width, at))
-    found = match(searched(run, readout, options), model.feature_directions, signed=not linear)
-    return corrected(found.precise_share, chance(model.config.features, width, signed=not linear))
+    hits = []
+    for seed in seeds:
+        model = plant(round(at * load(width)), width, seed, DENSITY)
+        readout = Linear(model) if linear else SuperpositionReadout(model)
+        found = searched(run, readout, dataclasses.replace(options, seed=search_seed(LABEL, seed, width, at)))
+        hits.append(match(found, model.feature_directions, signed=not linear).precise)
+    return Measured(hits=hits, by_chance=chance(round(at * load(width)), width, signed=not linear))
 
 
 def _judge(run: Run, expected: Expected) -> Finding:
     """Exponent, factor at every width and share behind the ReLU: all wholly inside their ranges, or one wholly out."""
     cells, widths = _linear_cells(run), WIDTHS[run.profile]
     crossings = [
-        [crossing(loads(run), [cells[width, at][i] for at in loads(run)]) for width in widths]
+        [crossing(loads(run), [cells[width, at].shares[i] for at in loads(run)]) for width in widths]
         for i in range(len(_seeds(run)))
     ]
     boundaries = [[at * load(width) for at, width in zip(row, widths, strict=True)] for row in crossings]
-    exponent = interval(run, [slope(widths, row) for row in boundaries])
+    exponent = seed_mean([slope(widths, row) for row in boundaries])
     judged: dict[str, tuple[Interval, tuple[float, float]]] = {"exponent": (exponent, expected.exponent)}
     for i, width in enumerate(widths):
         unit = load(width) if expected.bound == "d(d+2)/3" else width
         values = [row[i] / unit for row in boundaries]
-        judged[f"n_half over {expected.bound}, d = {width}"] = (interval(run, values), expected.factor)
+        judged[f"n_half over {expected.bound}, d = {width}"] = (seed_mean(values), expected.factor)
     for width in RELU_WIDTHS[run.profile]:
-        shares = _relu_cells(run, expected.score)[width, 1.0]
+        found = _relu_cells(run, expected.score)[width, 1.0].interval(run)
         name = f"{expected.score} behind a ReLU, d = {width}, n = d(d+2)/3"
-        judged[name] = (interval(run, shares), (RELU_SHARE, 1.0))
+        judged[name] = (found, (RELU_SHARE, 1.0))
     outside = [
         name for name, (found, (low, high)) in judged.items() if found.high < low or found.low > high
     ]  # fmt: skip
@@ -250,7 +271,7 @@ def _judge(run: Run, expected: Expected) -> Finding:
         },
         "boundary_per_seed": {f"d = {width}": [row[i] for row in boundaries] for i, width in enumerate(widths)},
         "seeds": _seeds(run),
-        "seeds_behind_a_relu": _seeds(run)[:3],
+        "seeds_behind_a_relu": _seeds(run)[:RELU_SEEDS],
     }
     return Finding(status=status, evidence=said, witness={"fails": outside, **said} if outside else None)
 
@@ -260,51 +281,58 @@ def _number(end: float) -> float | None:
     return end if math.isfinite(end) else None
 
 
-def _row(run: Run, cell: Cell, values: Sequence[float]) -> dict[str, Any]:
+def _row(run: Run, cell: Cell, measured: Measured) -> dict[str, Any]:
     width, at = cell
     return {
         "width": width,
         "features": round(at * load(width)),
         "load": at,
-        "share_of_directions_at_a_feature_beyond_chance": interval(run, values).to_json(),
-        "per_seed": list(values),
+        "share_of_directions_at_a_feature_beyond_chance": measured.interval(run).to_json(),
+        "per_seed": measured.shares,
     }
 
 
-def _exhibits(run: Run, relu: Mapping[str, dict[Cell, list[float]]]) -> tuple[Exhibit, ...]:
+def _exhibits(run: Run, relu: Mapping[str, dict[Cell, Measured]]) -> tuple[Exhibit, ...]:
     linear = _linear_cells(run)
-    curves = [_curve(run, linear, "linear read-out", "that half is reached before it, and later for larger $d$")]
+    low, high = FACTOR
+    curves = [
+        _curve(
+            run,
+            linear,
+            "linear read-out",
+            f"it should fall through one half between {low:g} and {high:g}, and further right for larger $d$",
+        )
+    ]
     if len(RELU_LOADS[run.profile]) > 1:
-        curves.append(_curve(run, relu["peak"], "ReLU", "that half is reached beyond it"))
+        curves.append(_curve(run, relu["peak"], "ReLU", "at 1 its band should still lie above one half"))
     rows = [
-        [name, width, round(at * load(width)), at, f"{chance(round(at * load(width)), width, signed=signed):.2g}",
-         interval(run, values).text()]
-        for name, cells, signed in [("peak, linear", linear, False),
-                                    *((f"{name}, ReLU", cells, True) for name, cells in relu.items())]
-        for (width, at), values in cells.items()
-    ]  # fmt: skip
+        [name, width, round(at * load(width)), at, f"{one.by_chance:.2g}", one.interval(run).text()]
+        for name, cells in [("peak, linear", linear), *((f"{name}, ReLU", cells) for name, cells in relu.items())]
+        for (width, at), one in cells.items()
+    ]
     table = Table(
         title="Directions that end at a feature, by load",
-        caption=f"Share beyond chance at cosine {RECOVERED_COSINE}, with intervals over seeds. At load 1, n = "
-        "d(d+2)/3: the ascent with a linear read-out ends between features, behind a ReLU peak sensitivity does not, "
-        "plain sensitivity does.",
+        caption=f"Share beyond chance at cosine {RECOVERED_COSINE}, with intervals over seeds and directions. Compare "
+        "the rows at load 1, n = d(d+2)/3: peak behind a ReLU should have its interval above one half, peak with a "
+        "linear read-out below; plain and selective stand beside them.",
         columns=["score, read-out", "d", "n", "n / (d(d+2)/3)", "by chance", "share beyond chance"],
         rows=rows,
     )
     return (*curves, table)
 
 
-def _curve(run: Run, cells: Mapping[Cell, list[float]], name: str, see: str) -> Curve:
+def _curve(run: Run, cells: Mapping[Cell, Measured], name: str, see: str) -> Curve:
     """Where a width was not searched at some load, its line has a gap."""
     at = sorted({load for _, load in cells})
     rows = {
-        f"d = {width}": [interval(run, cells[width, x]) if (width, x) in cells else NOWHERE for x in at]
+        f"d = {width}": [cells[width, x].interval(run) if (width, x) in cells else NOWHERE for x in at]
         for width in sorted({width for width, _ in cells})
     }
     return Curve(
         title=f"Directions at a feature over the load, {name}",
-        caption="Share beyond chance of directions that end at a feature, bands over seeds. The proved boundary, up to "
-        f"which features are above the mean, is at 1 for every $d$; see {see}.",
+        caption="Share beyond chance of directions that end at a feature, one line for each $d$, bands over seeds and "
+        f"directions. At 1, for every $d$, lies the proved bound up to which features are above the mean. Of each "
+        f"line: {see}.",
         x_label="n / (d(d+2)/3)",
         y_label="share of directions at a feature",
         x=at,

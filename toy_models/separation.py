@@ -16,6 +16,7 @@ from sensverify.geometry import random_directions
 from sensverify.sensitivity import SensitivityEstimate, estimate_groups, null_effects
 from sensverify.statistics import Interval, group_mean, group_ratio
 from sensverify.verdicts import Finding, Status
+from toy_models.judging import at_least
 from toy_models.portrait import portrait
 from toy_models.trained import (
     DIRECTIONS,
@@ -115,12 +116,7 @@ def _judge(
     """SUPPORTED if the whole interval of every seed is high enough, REFUTED by a seed whose whole interval is not."""
     ratios = {score.seed: score.ratio(numerator, denominator) for score in score_groups(run)}
     lowest = min(ratios, key=lambda seed: ratios[seed].high)
-    if ratios[lowest].high < REQUIRED_RATIO:
-        status = Status.REFUTED
-    elif all(ratio.low >= REQUIRED_RATIO for ratio in ratios.values()):
-        status = Status.SUPPORTED
-    else:
-        status = Status.INCONCLUSIVE
+    status = at_least(ratios.values(), REQUIRED_RATIO)
     return Finding(
         status=status,
         evidence={
@@ -139,8 +135,9 @@ def _histogram(score: Scores) -> Histogram:
     names = ("feature", "negated feature", "random")
     return Histogram(
         title="Sensitivity of features, their negatives and random directions",
-        caption=f"One count per direction, seed {score.seed}. Features stand clear of random directions; their "
-        "negatives lie between: taking a feature away is felt too.",
+        caption=f"One count per direction, seed {score.seed}. Look for a gap between features and random directions; "
+        "where the two overlap, sensitivity does not tell them apart. Where negatives of features lie to the right of "
+        "random directions, taking a feature away is felt too.",
         x_label="SeS",
         groups={name: score.groups[name].mean.tolist() for name in names},
     )
@@ -157,7 +154,8 @@ def _intervals(scores: list[Scores]) -> Intervals:
     return Intervals(
         title="Ratio to random directions",
         caption="Mean SeS over that of random directions, 95 % intervals. The line marks the ratio that is required of "
-        "features; found directions reach what features reach.",
+        "features: their rows should lie wholly to its right. At 1 a group is no more sensitive than random. Compare "
+        "what is found with the features of the same seed; nothing is required of it, nor of negated features.",
         x_label="ratio of mean SeS",
         rows=rows,
         reference=REQUIRED_RATIO,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sensverify.claims import Run
-from sensverify.discovery import SearchOptions, SearchState, search
+from sensverify.discovery import SearchOptions
+from toy_models.searching import Outcome, outcome, search_seed
 from toy_models.store import store_of
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout, chunks, train_grid
 
@@ -89,22 +90,23 @@ def trained_models(run: Run) -> list[Trained]:
     return run.shared("toy_models.trained", make)
 
 
-def found_directions(run: Run) -> list[SearchState]:
+def found_directions(run: Run) -> list[Outcome]:
     """The outcome of a parallel search on each model, for sensitivity alone."""
 
-    def make() -> list[SearchState]:
-        states = []
+    def make() -> list[Outcome]:
+        outcomes = []
         for trained in trained_models(run):
-            options = SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=trained.seed + 1)
-            states.append(search(trained.readout, options, progress=run.progress))
-        return states
+            seed = search_seed("found on the trained", trained.seed)
+            options = SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=seed)
+            outcomes.append(outcome(run, trained.readout, options))
+        return outcomes
 
     return run.shared("toy_models.found", make)
 
 
 def evaluation_generator(trained: Trained) -> torch.Generator:
-    """Draws that neither training nor search has seen."""
-    return torch.Generator().manual_seed(trained.seed + 2)
+    """Draws that no training and no search has seen."""
+    return torch.Generator().manual_seed(search_seed("evaluation", trained.seed))
 
 
 def some_features(trained: Trained, count: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from sensverify.discovery import search
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
 from sensverify.verdicts import Status
-from toy_models import selective_basis, selective_families, selective_load
+from toy_models import searching, selective_basis, selective_families, selective_load
 from toy_models.catalogue.selective_limits import claims
 from toy_models.folder import plant
 from toy_models.readouts import Linear
@@ -25,6 +25,12 @@ TINY = SuperpositionConfig(features=16, width=8, density=0.1, batch=64, steps=10
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def measured(shares, directions=100, by_chance=0.0):
+    """A cell in which these shares of the directions are at a feature."""
+    hits = [torch.arange(directions) < round(share * directions) for share in shares]
+    return selective_load.Measured(hits=hits, by_chance=by_chance)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,31 @@ def test_chance_alone_counts_as_nothing_and_all_as_all():
     assert selective_load.corrected(1.0, 0.3) == pytest.approx(1)
 
 
+def test_the_share_beyond_chance_and_its_interval_are_corrected_alike(tmp_path):
+    run = Run(seed=0, directory=tmp_path)
+    raw, freed = measured([0.4, 0.5, 0.6]), measured([0.4, 0.5, 0.6], by_chance=0.3)
+    assert freed.shares == pytest.approx([(share - 0.3) / 0.7 for share in raw.shares])
+    whole, corrected = raw.interval(run), freed.interval(run)
+    assert corrected.value == pytest.approx((0.5 - 0.3) / 0.7)
+    assert corrected.low == pytest.approx((whole.low - 0.3) / 0.7)
+    assert corrected.high == pytest.approx((whole.high - 0.3) / 0.7)
+    assert whole.high - whole.low > 0.1  # one number for each of three seeds, resampled alone, has less
+
+
+def test_a_boundary_whose_seeds_disagree_is_not_told(tmp_path, monkeypatch):
+    """A mean inside the range is not enough: five numbers are judged by Student's interval."""
+    run = Run(seed=0, directory=tmp_path)
+    cells = {
+        (width, at): measured([0.9 if at < edge else 0.1 for edge in (0.2, 0.4, 0.4, 1.0, 1.0)])
+        for width in selective_load.WIDTHS["quick"]
+        for at in selective_load.loads(run)
+    }
+    monkeypatch.setattr(selective_load, "_linear_cells", lambda run: cells)
+    monkeypatch.setattr(selective_load, "_relu_cells", lambda run, score: {(24, 1.0): measured([0.9] * 3)})
+    finding = selective_load._judge(run, selective_load.Expected(exponent=(1.0, 3.0)))
+    assert finding.status is Status.INCONCLUSIVE
+
+
 def test_the_crossing_is_found_between_loads():
     assert selective_load.crossing((0.5, 2.0), (0.75, 0.25)) == pytest.approx(1.0)  # the geometric middle
     assert selective_load.crossing((1.0, 2.0, 4.0), (0.9, 0.5, 0.1)) == pytest.approx(2.0)
@@ -76,9 +107,9 @@ def test_a_boundary_outside_the_loads_is_put_at_their_end():
 def test_a_search_that_finds_nothing_or_everything_refutes_the_boundary(tmp_path, monkeypatch, share):
     run = Run(seed=0, directory=tmp_path)
     widths, all_loads = selective_load.WIDTHS["quick"], selective_load.loads(run)
-    cells = {(width, at): [share] * 8 for width in widths for at in all_loads}
+    cells = {(width, at): measured([share] * 5) for width in widths for at in all_loads}
     monkeypatch.setattr(selective_load, "_linear_cells", lambda run: cells)
-    monkeypatch.setattr(selective_load, "_relu_cells", lambda run, score: {(24, 1.0): [0.9] * 3})
+    monkeypatch.setattr(selective_load, "_relu_cells", lambda run, score: {(24, 1.0): measured([0.9] * 3)})
     assert selective_load._judge(run, selective_load.Expected()).status is Status.REFUTED
 
 
@@ -107,17 +138,17 @@ def test_the_search_ends_where_a_plain_ascent_of_the_fourth_power_sum_does():
         gradient = cosines**3 @ features / (cosines**4).sum(1, keepdim=True)
         s = torch.nn.functional.normalize(s + 0.7 * gradient, dim=1)
     plain = float(((s @ features.T).abs().amax(1) >= 0.9).double().mean())
-    options = dataclasses.replace(selective_load.LINEAR_SEARCH, seed=selective_load.search_seed(1))
+    options = dataclasses.replace(selective_load.LINEAR_SEARCH, seed=searching.search_seed(selective_load.LABEL, 1))
     found = match(search(Linear(model), options).directions, features, signed=False).precise_share
     assert abs(found - plain) < 0.2
     assert found > 0.5
 
 
 def test_seeds_of_searches_are_not_those_that_features_are_drawn_with():
-    drawn = {selective_load.search_seed(seed, width) for seed in range(200) for width in (8, 16)}
+    drawn = {searching.search_seed(selective_load.LABEL, seed, width) for seed in range(200) for width in (8, 16)}
     assert len(drawn) == 400
     assert min(drawn) > 10**6
-    assert selective_load.search_seed(1) == selective_load.search_seed(1)
+    assert searching.search_seed(selective_load.LABEL, 1) == searching.search_seed(selective_load.LABEL, 1)
 
 
 def test_a_rotated_readout_is_refused_unless_it_claims_privilege(run):

@@ -1,10 +1,13 @@
 """The toy checkers on models small enough for a test: what they conclude, and that they can conclude otherwise."""
 
 import pytest
+import torch
 
 from sensverify.claims import Run, resolve
+from sensverify.statistics import Interval
 from sensverify.verdicts import Status
-from toy_models import claims, trained
+from toy_models import claims, discovery, separation, trained
+from toy_models.recovery import Recovery
 from toy_models.superposition import SuperpositionConfig
 
 SMALL = SuperpositionConfig(features=256, width=64, density=0.01, steps=600, batch=256, learning_rate=1e-2)
@@ -40,3 +43,32 @@ def test_other_seeds_train_other_models(tmp_path):
     seeds = [trained.seeds(Run(seed=seed, directory=tmp_path)) for seed in (0, 1)]
     assert not set(seeds[0]) & set(seeds[1])
     assert all(len(group) >= 3 for group in seeds)
+
+
+@pytest.mark.parametrize(
+    ("distinct", "status"), [(64, Status.SUPPORTED), (50, Status.INCONCLUSIVE), (40, Status.REFUTED)]
+)
+def test_duplicates_alone_can_refute_a_recovery_and_a_few_decide_nothing(run, distinct, status):
+    every = Recovery(cosines=torch.ones(64), distinct=distinct, duplicates=64 - distinct, features=256)
+    finding = discovery._judge(run, [every] * 3, ())
+    assert finding.status is status
+    assert bool(finding.witness) == (status is Status.REFUTED)
+
+
+def test_one_model_without_separation_refutes_it_on_all(run, monkeypatch):
+    class Ratio:
+        def __init__(self, seed, high):
+            self.seed, self.high = seed, high
+
+        def ratio(self, numerator, denominator):
+            return Interval(self.high - 0.1, self.high - 0.2, self.high)
+
+    for highs, status in [
+        ((3, 3, 3), Status.SUPPORTED),
+        ((3, 2.6, 3), Status.INCONCLUSIVE),
+        ((3, 2.4, 9), Status.REFUTED),
+    ]:
+        monkeypatch.setattr(separation, "score_groups", lambda run, highs=highs: [*map(Ratio, range(3), highs)])
+        finding = separation._judge(run, "feature", "random", {}, ())
+        assert finding.status is status
+        assert finding.witness is None or finding.witness["seed"] == 1

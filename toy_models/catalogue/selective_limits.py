@@ -7,7 +7,7 @@ from sensverify.verdicts import Status
 
 _TRAINED = (
     "n = 64 features in d = 32 dimensions, p = 0.1, four trained models (quick profile: n = 48, d = 24, three); "
-    "interval of their mean",
+    "interval of their mean, with models and the features of each resampled",
     "2 directions for every unit of the read-out; recovered at cosine 0.9, one to one, of the features represented",
     "seeds of searches are hashes; thresholds were set on other seeds",
 )
@@ -35,7 +35,8 @@ claims: tuple[Claim, ...] = (
             "share of directions at a feature (cosine 0.9) beyond what random directions have; d is at least 16, since "
             "for d = 8 the share stays above one half at every load tried",
             "the budget of the search is fixed: 150 steps; exponents hold for these sizes, not as d → ∞",
-            "interval of the mean over seeds: 5 in the full profile, 3 in the quick one and behind the ReLU",
+            "intervals of means over 5 seeds, behind the ReLU 3: Student's for exponents and boundaries, of which a "
+            "seed has one; of shares, seeds and the directions of each are resampled",
         ),
         source="THEORY TM-9, SE-5, SE-5.peak",
         expected=Status.SUPPORTED,

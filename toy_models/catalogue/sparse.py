@@ -71,6 +71,7 @@ claims: tuple[Claim, ...] = (
         hypotheses=(
             *MODEL,
             "the search sees neither W nor the features, only effects on the read-out; no sparsity term",
+            "each seed is judged by itself: intervals over its directions, of the mean cosine and of the share",
         ),
         source="THEORY TM-2; Stambler 2025 (discovery)",
         expected=Status.SUPPORTED,
