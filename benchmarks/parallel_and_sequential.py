@@ -3,9 +3,10 @@
 The same trained superposition model, score, contexts and steps per direction for both, one torch thread; the two are
 timed in turns within one run and the ratio of each turn is reported. Claim TM-5 holds their quality against each other.
 
-Prints one JSON object.
+Prints one JSON object with the machine it ran on; `--out` writes the same to a file, anew after every row, so that an
+interrupted run leaves the rows it has. What is committed goes to `results/`.
 
-Run: python benchmarks/parallel_and_sequential.py [--directions 16 64] [--turns 3] [--out FILE]
+Run: python benchmarks/parallel_and_sequential.py [--directions 16 64] [--turns 3] [--steps N] [--out FILE]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from sensverify.discovery import search, total_steps
+from sensverify.files import check_writable, write_atomically
 from sensverify.report import machine
 from toy_models.dictionary import SEQUENTIAL_STEPS
 from toy_models.searching import PLAIN
@@ -34,21 +36,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directions", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=SEQUENTIAL_STEPS, help="per direction; fewer only for a trial")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.out:
+        check_writable(options.out.parent)
     torch.set_num_threads(1)
     readout = SuperpositionReadout(train(CONFIG, seed=0))
-    rows = [row(readout, count, options.turns) for count in options.directions]
-    document = {"machine": machine(), "model": CONFIG.to_json(), "seed": 0, "torch_threads": 1, "rows": rows}
-    text = json.dumps(document, indent=1)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    document: dict[str, Any] = {
+        "schema": 1,
+        "benchmark": "parallel_and_sequential",
+        "machine": machine(),
+        "model": CONFIG.to_json(),
+        "seed": 0,
+        "torch_threads": 1,
+        "turns": options.turns,
+        "rows": [],
+    }
+    for count in options.directions:
+        document["rows"].append(row(readout, count, options.turns, options.steps))
+        if options.out:
+            write_atomically(options.out, json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=1))
 
 
-def row(readout: SuperpositionReadout, count: int, turns: int) -> dict[str, Any]:
+def row(readout: SuperpositionReadout, count: int, turns: int, steps: int) -> dict[str, Any]:
     """Seconds of both for ``count`` directions, turn by turn; the ratio's median, least and largest."""
-    base = dataclasses.replace(PLAIN, directions=count, steps=SEQUENTIAL_STEPS)
+    base = dataclasses.replace(PLAIN, directions=count, steps=steps)
     kinds = {name: dataclasses.replace(base, method=name) for name in ("parallel", "sequential")}
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in range(turns):

@@ -3,8 +3,6 @@
 from sensverify.claims import Claim, FalseTwin, Suite
 from sensverify.verdicts import Status
 
-PREFLIGHT = "pythia.subject:preflight"
-
 claims = Suite(
     claims=(
         Claim(
@@ -32,7 +30,7 @@ claims = Suite(
                     check="pythia.invariance:check_tightened_gain",
                 ),
             ),
-            preflight=PREFLIGHT,
+            preflight="pythia.invariance:preflight",
         ),
         Claim(
             id="PY-4",
@@ -57,7 +55,7 @@ claims = Suite(
                     check="pythia.discovered:check_random_against_random",
                 ),
             ),
-            preflight=PREFLIGHT,
+            preflight="pythia.discovered:preflight",
         ),
         Claim(
             id="PY-7",
@@ -78,7 +76,7 @@ claims = Suite(
                     check="pythia.sparsity:check_mean_direction_presence",
                 ),
             ),
-            preflight=PREFLIGHT,
+            preflight="pythia.sparsity:preflight",
         ),
     )
 )

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import torch
 
+from pythia import subject
 from pythia.gallery import direction_gallery
 from pythia.subject import Found, found, model, prediction
 from sensverify.claims import Run
 from sensverify.evaluation import evaluate_directions
 from sensverify.exhibits import Curve, Histogram, IntervalRow, Intervals
 from sensverify.geometry import random_directions
+from sensverify.predictions import Side
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 
 PREDICTION = "PY-4"
+SIDE: Side = "low"
+"""The side of its interval that the claim cannot do without."""
+
+
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-4."""
+    subject.preflight(run, {PREDICTION: SIDE})
 
 
 def check_found_against_random(run: Run) -> Finding:
@@ -49,7 +58,7 @@ def check_random_against_random(run: Run) -> Finding:
 
 def _judge(run: Run, ratio: Interval, evidence: dict[str, object], exhibits: tuple[object, ...]) -> Finding:
     """SUPPORTED or REFUTED when the whole interval lies on one side of the prediction; else INCONCLUSIVE."""
-    predicted, origin = prediction(run, PREDICTION)
+    predicted, origin = prediction(run, PREDICTION, SIDE)
     outcome = predicted.judge(ratio)
     status = {
         "inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pythia import subject
 from pythia.loading import LanguageModel
 from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
+from sensverify.predictions import Side
 from sensverify.scoring import angular_distance
 from sensverify.verdicts import Finding, Status
 
 FACTORS = (0.5, 2.0, 8.0)
 WINDOWS = 32
+NEEDED: Mapping[str, Side] = {"PY-1.norm_output": "high", "PY-1.residual_stream": "low"}
+"""The predictions that PY-1 is judged by, and the side of each that it cannot do without."""
+
+
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the predictions of PY-1."""
+    subject.preflight(run, NEEDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +156,9 @@ def check_tightened_gain(run: Run) -> Finding:
 
 def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invariant: bool) -> Finding:
     """SUPPORTED if every block and factor obeys; else REFUTED with the worst one as witness."""
-    norm_prediction, origin = prediction(run, "PY-1.norm_output")
-    residual_prediction, _ = prediction(run, "PY-1.residual_stream")
-    norm_limit, residual_limit = norm_prediction.high, residual_prediction.low
+    predictions = {name: prediction(run, name, side) for name, side in NEEDED.items()}
+    norm_prediction, origin = predictions["PY-1.norm_output"]
+    norm_limit, residual_limit = norm_prediction.high, predictions["PY-1.residual_stream"][0].low
     assert norm_limit is not None
     assert residual_limit is not None
     worst_norm = max(rows, key=lambda row: row.norm_output)

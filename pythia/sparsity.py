@@ -9,18 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pythia import subject
 from pythia.gallery import presences
 from pythia.readout import LanguageModelReadout
 from pythia.subject import found, prediction
 from sensverify.claims import Run
 from sensverify.exhibits import Histogram, Table
 from sensverify.geometry import presence, random_directions, unit_directions
+from sensverify.predictions import Side
 from sensverify.sparsity import PresenceSummary, summarise_presence
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 
 PREDICTION = "PY-7"
+SIDE: Side = "high"
+"""The side of its interval that the claim cannot do without."""
 RESAMPLES = 2000
+
+
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-7."""
+    subject.preflight(run, {PREDICTION: SIDE})
 
 
 def check_found_presence(run: Run) -> Finding:
@@ -133,7 +142,7 @@ def _judge(
     exhibits: tuple[Histogram | Table, ...],
 ) -> Finding:
     """REFUTED by a broken norm budget or a share wholly outside the prediction; SUPPORTED if wholly inside."""
-    predicted, origin = prediction(run, PREDICTION)
+    predicted, origin = prediction(run, PREDICTION, SIDE)
     summary = _summary(rho, directions)
     share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed))
     # RN-4 is a theorem: what exceeds the budget by more than rounding is an error of ours, and must not pass.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from pythia.corpus import DEFAULT_LENGTH, Corpus, read_corpus
@@ -13,7 +14,7 @@ from sensverify.directions import save_directions
 from sensverify.discovery import SearchOptions, SearchState, search
 from sensverify.errors import InputError
 from sensverify.evaluation import Evaluation, evaluate_directions
-from sensverify.predictions import PREDICTIONS_NAME, Prediction, load_predictions
+from sensverify.predictions import PREDICTIONS_NAME, Prediction, Side, handed_over, load_predictions
 from sensverify.sites import Site, SiteOptions
 
 SHIPPED_PREDICTIONS = Path(__file__).parent / PREDICTIONS_NAME
@@ -29,13 +30,16 @@ class Found:
     evaluation: Evaluation
 
 
-def preflight(run: Run) -> None:
+def preflight(run: Run, needed: Mapping[str, Side] | None = None) -> None:
     """Refuse a model, text or predictions file that cannot be used, before anything else runs.
 
-    Raises :class:`~sensverify.errors.InputError`.
+    ``needed`` are the predictions that a claim is judged by, each with the side of its interval that the claim cannot
+    do without. Raises :class:`~sensverify.errors.InputError`.
     """
     if run.subject.predictions is not None:
-        load_predictions(run.subject.predictions)
+        _loaded(run, run.subject.predictions)
+    for name, side in (needed or {}).items():
+        prediction(run, name, side)
     corpus(run)
 
 
@@ -62,27 +66,40 @@ def corpus(run: Run) -> Corpus:
     return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, length=length, seed=run.seed))
 
 
-def prediction(run: Run, name: str) -> tuple[Prediction, str]:
+def prediction(run: Run, name: str, side: Side | None = None) -> tuple[Prediction, str]:
     """The prediction of this ID to judge by, and where it comes from.
 
-    In this order: the file given by the user; the file that this run's own toy suite has just written, if what the
-    prediction needs was part of the run; the file shipped with the package. Raises
-    :class:`~sensverify.errors.InputError` for a file that was edited, and for a user's file without this prediction.
+    In this order: the file given by the user; what this run's own toy suite has just derived; the file that a toy suite
+    left in the results folder before; the file shipped with the package. Raises
+    :class:`~sensverify.errors.InputError` for a file that was edited, for an interval that is open on ``side``, and for
+    a user's file without this prediction.
     """
-    given = run.subject.predictions
+    given, derived, folder = run.subject.predictions, handed_over(run), run.directory / PREDICTIONS_NAME
     if given is not None:
-        loaded = load_predictions(given)
-        if name not in loaded:
-            raise InputError(
-                expected=f"a prediction {name}",
-                got=f"{given} with {', '.join(loaded) or 'none'}",
-                remedy="derive all with `sensverify verify toy_models --out DIR`, or leave out --predictions",
-            )
-        return loaded[name], "given by --predictions"
-    written = run.directory / PREDICTIONS_NAME
-    if written.exists() and name in (loaded := load_predictions(written)):
-        return loaded[name], "written by the toy suite into the results folder"
-    return load_predictions(SHIPPED_PREDICTIONS)[name], "shipped with the package"
+        candidates, origin = _loaded(run, given), "given by --predictions"
+        if name not in candidates:
+            raise _unusable(f"a prediction {name}", f"{given} with {', '.join(candidates) or 'none'}")
+    elif derived is not None:
+        candidates, origin = derived, "derived by the toy suite in this run"
+    elif folder.exists():
+        candidates, origin = _loaded(run, folder), "left in the results folder by an earlier run of the toy suite"
+    else:
+        candidates, origin = {}, ""
+    if name not in candidates:
+        candidates, origin = _loaded(run, SHIPPED_PREDICTIONS), "shipped with the package"
+    if side is not None and getattr(candidates[name], side) is None:
+        raise _unusable(f"a number as {side} of the prediction {name}", f"null in the file {origin}")
+    return candidates[name], origin
+
+
+def _loaded(run: Run, path: Path) -> dict[str, Prediction]:
+    """The file, read once: what was checked before anything ran is what judges, whatever happens to it meanwhile."""
+    return run.shared(f"pythia.predictions {path}", lambda: load_predictions(path))
+
+
+def _unusable(expected: str, got: str) -> InputError:
+    remedy = "derive all with `sensverify verify toy_models --out DIR`, or leave out --predictions"
+    return InputError(expected=expected, got=got, remedy=remedy)
 
 
 def found(run: Run) -> Found:

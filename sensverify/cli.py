@@ -1,8 +1,8 @@
 """The command line: the only place that prints, and the only place that turns errors into exit codes.
 
 Exit codes: 0 every verdict reached is the expected one (or the command did its work); 1 some verdict differs, or none
-was reached because all were skipped; 2 wrong usage or bad input, told in one line on stderr; 3 interrupted, what was
-finished is on disk.
+was reached because all were skipped; 2 wrong usage or bad input, told in one line on stderr; 3 interrupted (by
+Ctrl-C or SIGTERM), what was finished is on disk.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import reprlib
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 
 Method = Literal["parallel", "sequential", "spectral"]
-Start = Literal["random", "spectral"]
+Start = Literal["random", "spectral", "activations"]
 ReferenceName = Literal["clean", "absent"]
 Suites = Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
@@ -132,12 +133,13 @@ def verify(
         verdicts: list[Verdict] = []
         progress("claims", 0, len(selection))
         try:
-            for verdict in run_claims(selection, loaded, run):
-                verdicts.append(verdict)
-                complete = len(verdicts) == len(selection)
-                progress("claims", len(verdicts), len(selection))
-                if out is not None:
-                    report.write_verdicts(out, verdicts, environment, complete=complete)
+            with contextlib.closing(run_claims(selection, loaded, run)) as decisions:
+                for verdict in decisions:
+                    verdicts.append(verdict)
+                    complete = len(verdicts) == len(selection)
+                    progress("claims", len(verdicts), len(selection))
+                    if out is not None:
+                        report.write_verdicts(out, verdicts, environment, complete=complete)
         finally:  # an interrupted run leaves a page of what was decided, which says that it was interrupted
             if out is not None and verdicts:
                 report.write_html(out)
@@ -162,7 +164,13 @@ def discover(
     directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
     method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
-    start: Annotated[Start, typer.Option(help="Where an ascent begins: random, or the spectral solution.")] = "random",
+    start: Annotated[
+        Start,
+        typer.Option(
+            help="Where an ascent begins: random directions; the spectral solution; or activations less their mean, "
+            "which point near every feature about as often as it is active, where features are sparse.",
+        ),
+    ] = "random",
     reference: Annotated[
         ReferenceName,
         typer.Option(
@@ -357,6 +365,7 @@ def _print_table(table: Any) -> None:
 
 def main() -> None:
     """The entry point: run a command and turn every outcome into an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever asks politely gets the report and the code too
     sys.exit(run(sys.argv[1:]))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from sensverify import __version__
+from sensverify.claims import Run
 from sensverify.errors import InputError
 from sensverify.files import write_atomically
 from sensverify.statistics import Interval
@@ -28,6 +29,7 @@ PREDICTIONS_NAME = "predictions.json"
 SCHEMA_VERSION = 1
 
 Outcome = Literal["inside", "outside", "undecided"]
+Side = Literal["low", "high"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,43 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     }
     document["sha256"] = _digest(document)
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def hand_over(run: Run, predictions: Iterable[Prediction]) -> None:
+    """Make ``predictions.json`` in the run's folder that of this run, whatever an earlier run left there.
+
+    With no predictions there is no file afterwards. A file that the user gave to judge by is input and stays as it is.
+    Raises as :func:`write_predictions` and :class:`~sensverify.errors.InputError` when the folder cannot be written.
+    """
+    path, entries = run.directory / PREDICTIONS_NAME, list(predictions)
+    given = run.subject.predictions
+    if given is None or given.resolve() != path.resolve():
+        if entries:
+            write_predictions(path, entries)
+        else:
+            _remove(path)
+    _handed_over(run).append({entry.id: entry for entry in entries})
+
+
+def handed_over(run: Run) -> dict[str, Prediction] | None:
+    """What :func:`hand_over` was last given in this run, by ID; None if it was not called."""
+    calls = _handed_over(run)
+    return calls[-1] if calls else None
+
+
+def _handed_over(run: Run) -> list[dict[str, Prediction]]:
+    return run.shared("sensverify.predictions", list)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            expected=f"to be able to remove {path}, which an earlier run left",
+            got=error.strerror or type(error).__name__,
+            remedy="check the folder's permissions, or pass another --out",
+        ) from error
 
 
 def load_predictions(path: Path) -> dict[str, Prediction]:

@@ -6,18 +6,22 @@ said about the claim is worth nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from sensverify.claims import Claim, Run, Suite, resolve
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.verdicts import Finding, Status, Verdict
 from sensverify.workers import side_by_side
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
@@ -33,21 +37,31 @@ def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
             continue
 
 
-def run_claims(selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run) -> Iterator[Verdict]:
+def run_claims(selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run) -> Generator[Verdict]:
     """Yield a verdict per selected claim, in order, concluding each suite after its last claim.
+
+    A suite with workers is concluded in one of them: figures must not depend on which thread computes them.
 
     Call :func:`preflight` first. Raises what :func:`run_claim` raises.
     """
     for name, group in itertools.groupby(selection, key=lambda pair: pair[0]):
-        claims = [claim for _, claim in group]
         suite = suites[name]
         decide = functools.partial(run_claim, suite=name, run=run)
         decided = []
-        for verdict in map(decide, claims) if suite.worker is None else side_by_side(decide, claims, suite.worker, run):
-            decided.append(verdict)
-            yield verdict
+        # closed, not left to the garbage collector: whatever runs has ended when the caller's exception is handled
+        with contextlib.closing(_each(suite, decide, [claim for _, claim in group], run)) as verdicts:
+            for verdict in verdicts:
+                decided.append(verdict)
+                yield verdict
         if suite.conclude is not None:
-            resolve(suite.conclude)(run, decided)
+            end = functools.partial(resolve(suite.conclude), run)
+            with contextlib.closing(_each(suite, end, [decided], run)) as ended:
+                list(ended)
+
+
+def _each(suite: Suite, apply: Callable[[Item], Result], items: Sequence[Item], run: Run) -> Generator[Result]:
+    """``apply`` to each of ``items``: in the suite's worker threads, if it has any, else here, one after another."""
+    yield from map(apply, items) if suite.worker is None else side_by_side(apply, items, suite.worker, run)
 
 
 def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:

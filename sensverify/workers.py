@@ -29,13 +29,14 @@ def side_by_side(
     the caller goes away, by an exception or because it asks for no more, no further item is begun, and those under way
     are stopped the next time that they report progress.
     """
-    stop = threading.Event()
+    stop, speaking = threading.Event(), threading.Lock()
     listener = run.progress
 
     def report(label: str, done: int, total: int) -> None:
         if stop.is_set():
             raise Interrupted("stopped")
-        listener(label, done, total)
+        with speaking:  # listeners are written for one thread
+            listener(label, done, total)
 
     pool = ThreadPoolExecutor(min(count or os.cpu_count() or 1, MOST_WORKERS), initializer=resolve(worker))
     run.progress = report

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 import safetensors.torch
@@ -297,6 +298,99 @@ def test_an_interrupted_verify_leaves_what_was_decided(tmp_path):
     assert 1 <= len(record["claims"]) < 9
     assert record["environment"]["complete"] is False
     assert (tmp_path / "report.html").exists()
+
+
+SLOW_SUITE = """
+import sys, time
+import sensverify.suites
+from sensverify.claims import Claim, Suite
+from sensverify.cli import main
+from sensverify.files import write_atomically
+from sensverify.verdicts import Finding, Status
+
+def short(run):
+    return Finding(status=Status.SUPPORTED, evidence={})
+
+def computing(run):  # reports nothing, writes again and again
+    write_atomically(run.directory / "artefact", "a" * 100_000)
+    print("begun", flush=True)
+    while True:
+        write_atomically(run.directory / "artefact", "a" * 100_000)
+        for _ in range(10):
+            time.sleep(0.001)
+
+def calling(run):  # inside one long call
+    print("begun", flush=True)
+    time.sleep(300)
+
+def claim(name, check):
+    return Claim(id=name, statement="It holds.", source="here", expected=Status.SUPPORTED, check=f"slow:{check}")
+
+def begin():
+    pass
+
+kind, worker, *arguments = sys.argv[1:]
+sys.modules["slow"] = sys.modules["__main__"]
+claims = (claim("X-1", "short"), claim("X-2", kind), claim("X-3", kind))
+suite = Suite(claims=claims, worker="slow:begin" if worker == "threads" else None)
+sensverify.suites.load_suites = lambda: {"slow": suite}
+sys.argv[1:] = arguments
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "worker"),
+    [
+        (signal.SIGINT, "computing", "threads"),
+        (signal.SIGTERM, "computing", "threads"),
+        (signal.SIGTERM, "computing", "alone"),
+        (signal.SIGINT, "calling", "threads"),
+    ],
+)
+def test_an_interrupt_ends_a_long_claim_in_seconds_and_leaves_nothing_half_written(tmp_path, number, kind, worker):
+    program, out = tmp_path / "program.py", tmp_path / "out"
+    program.write_text(SLOW_SUITE)
+    command = [sys.executable, str(program), kind, worker, "verify", "slow", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    deadline = time.monotonic() + 60
+    while not (out / "verdicts.json").exists():
+        assert time.monotonic() < deadline, "no verdict was written"
+        time.sleep(0.02)
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 15  # 6 s at most, on a machine that has nothing else to do
+    assert process.returncode == 3
+    assert err == "sensverify: interrupted: what was finished is on disk\n"
+    record = json.loads((out / "verdicts.json").read_text())
+    assert [claim["id"] for claim in record["claims"]] == ["X-1"]
+    assert record["environment"]["complete"] is False
+    artefacts = {"artefact"} if kind == "computing" else set()
+    assert {path.name for path in out.iterdir()} == {"verdicts.json", "exhibits.json", "report.html"} | artefacts
+    assert not artefacts or len((out / "artefact").read_text()) == 100_000
+
+
+def test_every_start_of_a_search_can_be_asked_for(capsys, tmp_path, tiny_model_folder, tiny_text):
+    from sensverify import discovery
+
+    assert cli.Start == discovery.Start
+    found = {}
+    for start in get_args(cli.Start):
+        out = tmp_path / start
+        assert invoke(capsys, *discover(tiny_model_folder, tiny_text, out, "--steps", 1, "--start", start))[0] == 0
+        assert json.loads((out / "cfg.json").read_text())["search"]["start"] == start
+        found[start] = safetensors.torch.load_file(out / "directions.safetensors")["W_dec"]
+    assert not torch.allclose(found["random"], found["activations"])
+    assert_refused(invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path / "no", "--start", "x")), "'x'")
+
+
+def test_the_help_tells_where_a_search_may_begin(capsys):
+    code, out, _ = invoke(capsys, "discover", "--help")
+    assert code == 0
+    assert "activations" in out
 
 
 def test_resuming_with_other_options_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
-from sensverify.predictions import Prediction, load_predictions, write_predictions
+from sensverify.predictions import Prediction, hand_over, handed_over, load_predictions, write_predictions
 from sensverify.statistics import Interval
 
 
@@ -217,3 +218,38 @@ def test_an_order_is_a_ratio_above_one():
 def test_an_interval_that_cannot_be_judged_is_none(ends):
     with pytest.raises(ValueError, match=r"low"):
         prediction(*ends)
+
+
+# --- What one suite hands over to the next ---------------------------------------------------------------------------
+
+
+def test_what_is_handed_over_is_written_and_known_to_this_run_alone(tmp_path):
+    run = Run(seed=0, directory=tmp_path)
+    assert handed_over(run) is None
+    hand_over(run, [prediction()])
+    assert handed_over(run) == load_predictions(tmp_path / "predictions.json") == {"PY-4": prediction()}
+    assert handed_over(Run(seed=0, directory=tmp_path)) is None
+
+
+def test_nothing_handed_over_removes_what_an_earlier_run_left(written):
+    hand_over(Run(seed=0, directory=written.parent), [])
+    assert not written.exists()
+    hand_over(Run(seed=0, directory=written.parent), [])
+
+
+def test_what_cannot_be_removed_is_told_in_one_line(tmp_path):
+    (tmp_path / "predictions.json").mkdir()
+    with pytest.raises(InputError, match="which an earlier run left") as caught:
+        hand_over(Run(seed=0, directory=tmp_path), [])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("entries", [[], [prediction(3.0)]])
+def test_the_file_that_judges_is_not_replaced(written, entries):
+    before = written.read_bytes()
+    link = written.parent / "link.json"
+    link.symlink_to(written)
+    for given in (written, link):
+        run = Run(seed=0, directory=written.parent, subject=Subject(predictions=given))
+        hand_over(run, entries)
+        assert written.read_bytes() == before

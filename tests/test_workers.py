@@ -4,12 +4,14 @@ import threading
 import time
 
 import pytest
+import torch
 
 from sensverify.claims import Claim, FalseTwin, Run, Status, Suite
 from sensverify.errors import InputError, Interrupted
 from sensverify.runner import run_claims
 from sensverify.verdicts import Finding
 from sensverify.workers import side_by_side
+from toy_models.workers import default_threads
 
 CALLED: list[str] = []
 HERE = __name__
@@ -133,3 +135,64 @@ def test_a_suite_with_workers_gives_the_verdicts_of_one_without(run, worker, mon
         rows.append([(v.claim.id, v.status, v.finding.evidence) for v in verdicts])
     assert rows[0] == rows[1]
     assert concluded == [5, 5]
+
+
+def test_nothing_to_decide_is_no_error(run, worker):
+    assert list(side_by_side(lambda item: item, [], worker, run)) == []
+
+
+# --- How many threads torch uses -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_threads():
+    """A main thread, and a default for new ones, that differ from what toys use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_seen():
+    """Torch's number of threads where this is called and in the backward pass of what is computed there."""
+    seen = [torch.get_num_threads()]
+    x = torch.ones(2, requires_grad=True)
+    x.register_hook(lambda gradient: seen.append(torch.get_num_threads()))
+    x.sum().backward()
+    return seen
+
+
+def test_toys_use_one_thread_each_also_when_they_conclude_and_nothing_else_is_changed(run, monkeypatch, three_threads):
+    seen = {}
+
+    def check(run):
+        time.sleep(0.01)
+        return Finding(status=Status.SUPPORTED, evidence={"threads": threads_seen()})
+
+    def conclude(run, verdicts):
+        seen["conclude"] = [*threads_seen(), len(verdicts)]
+
+    monkeypatch.setattr("sensverify.runner.resolve", {"m:check": check, "m:conclude": conclude}.__getitem__)
+    claims = tuple(
+        Claim(id=f"X-{i}", statement="It holds.", source="here", expected=Status.SUPPORTED, check="m:check")
+        for i in range(6)
+    )
+    for reference, expected in (("toy_models.workers:one_thread_each", [1, 1]), (None, [3, 3])):
+        suites = {"toys": Suite(claims=claims, conclude="m:conclude", worker=reference)}
+        verdicts = list(run_claims([("toys", claim) for claim in claims], suites, run))
+        assert [verdict.finding.evidence["threads"] for verdict in verdicts] == [expected] * 6
+        assert seen["conclude"] == [*expected, 6]
+        assert torch.get_num_threads() == default_threads() == 3
+
+
+def test_an_error_in_the_conclusion_reaches_the_caller(run, worker, monkeypatch):
+    def conclude(run, verdicts):
+        raise InputError(expected="a", got="b", remedy="c")
+
+    check = Finding(status=Status.SUPPORTED, evidence={})
+    monkeypatch.setattr("sensverify.runner.resolve", {"m:check": lambda run: check, "m:end": conclude}.__getitem__)
+    claim = Claim(id="X-1", statement="It holds.", source="here", expected=Status.SUPPORTED, check="m:check")
+    decided = run_claims([("toys", claim)], {"toys": Suite(claims=(claim,), conclude="m:end", worker=worker)}, run)
+    assert next(decided).status is Status.SUPPORTED
+    with pytest.raises(InputError):
+        next(decided)

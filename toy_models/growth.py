@@ -35,7 +35,9 @@ def check_growth(run: Run) -> Finding:
     curve = Curve(
         title="Separation over the dimension",
         caption=f"Mean SeS of features over that of random directions, n = {LOAD}d, p = {DENSITY}; one line per seed, "
-        "bands are 95 % intervals over directions and contexts. Look for lines that rise from near 1.",
+        f"bands: 95 % over directions and contexts. The claim wants them below {LARGEST_AT_EIGHT:g} at the "
+        f"smallest dimension, and {GROWTH:g} times as high wherever the dimension is four times as large; a flat or "
+        "falling line speaks against it.",
         x_label="dimension d",
         y_label="ratio",
         x=widths,
@@ -106,7 +108,13 @@ def _judge(run: Run, table: dict[int, list[Interval]], exhibits: tuple[Curve, ..
     }
     return Finding(
         status=status,
-        evidence={"ratio": measured, "largest_allowed_at_d_8": LARGEST_AT_EIGHT, "load": LOAD, "density": DENSITY},
+        evidence={
+            "seeds": _seeds(run),
+            "ratio": measured,
+            "largest_allowed_at_d_8": LARGEST_AT_EIGHT,
+            "load": LOAD,
+            "density": DENSITY,
+        },
         witness={"falls": fails, "too_large_at_d_8": too_large} if status is Status.REFUTED else None,
         exhibits=exhibits,
     )

@@ -32,8 +32,9 @@ from sensverify.discovery import SearchOptions, start_search
 from sensverify.errors import InputError
 from sensverify.exhibits import Exhibit, Histogram, Table
 from sensverify.geometry import gram
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, share_interval
 from sensverify.verdicts import Finding, Status
+from toy_models import judging
 from toy_models.folder import is_toy_folder, load_toy, plant, save_toy
 from toy_models.recovery import RECOVERED_COSINE, Matching, match
 from toy_models.searching import CONTEXTS, PEAK, PLAIN, SELECTIVE, STEPS, searched
@@ -101,9 +102,16 @@ class Trial:
         """The random directions that a search begins with, ``[K, d]``."""
         return start_search(SuperpositionReadout(self.model), self.options(PEAK)).directions
 
+    def hits(self, matching: Matching) -> Tensor:
+        """``[sought]`` yes or no: of the features sought so many are recovered; more than those count for nothing.
+
+        Which they are is left open where fewer than all are sought: any of them will do.
+        """
+        return torch.arange(self.sought) < matching.recovered
+
     def share(self, matching: Matching) -> float:
         """Recovered features as a share of those sought."""
-        return min(1.0, matching.recovered / self.sought)
+        return float(self.hits(matching).double().mean())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,16 +121,16 @@ class Group:
     label: str
     trials: tuple[Trial, ...]
 
-    def interval(self, values: Sequence[float]) -> Interval:
-        """Of the mean over trials."""
-        return mean_interval(torch.tensor(values, dtype=torch.float64), self._generator())
+    def interval(self, hits: Sequence[Tensor]) -> Interval:
+        """Of the mean over trials of a share, from each trial's yes and no: trials and their items are resampled.
 
-    def text(self, values: Sequence[float]) -> str:
-        """The same for a cell of a table; of one trial there is no interval."""
-        return self.interval(values).text() if len(values) > 1 else f"{values[0]:.3g} (one seed)"
+        Of one trial the items alone are.
+        """
+        return share_interval(hits, torch.Generator().manual_seed(self.trials[0].seed + 2))
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.trials[0].seed + 2)
+    def text(self, hits: Sequence[Tensor]) -> str:
+        """The same for a cell of a table."""
+        return self.interval(hits).text() + ("" if len(hits) > 1 else " (one seed)")
 
 
 Find = Callable[[Group], list[Tensor]]
@@ -141,7 +149,7 @@ def check_planted(run: Run) -> Finding:
     """TM-9.planted: the interval of every group has to be wholly on the right side."""
     model, groups = _user_model(run), subjects(run)
     finding = _judge(groups, _found_by(run, "peak"))
-    chance = {group.label: _shares(group, _start(group)) for group in groups}
+    chance = {group.label: _hits(group, _start(group)) for group in groups}
     evidence = {
         **finding.evidence,
         "recovered_by_random_directions": {group.label: group.interval(chance[group.label]).to_json()
@@ -154,7 +162,8 @@ def check_planted(run: Run) -> Finding:
     }  # fmt: skip
     witness = finding.witness and {**finding.witness, "models": evidence["models"]}
     status = finding.status
-    if model is not None and max(map(max, chance.values())) > BY_CHANCE:
+    largest = max(float(hits.double().mean()) for trials in chance.values() for hits in trials)
+    if model is not None and largest > BY_CHANCE:
         status, witness = Status.INCONCLUSIVE, None
         evidence["reason"] = "random directions meet the features too: in so few dimensions nothing is told by it"
     exhibits = _exhibits(run, groups)
@@ -310,8 +319,8 @@ def _matched(group: Group, found: Sequence[Tensor]) -> list[tuple[Trial, Matchin
     return [(trial, match(directions, trial.features)) for trial, directions in zip(group.trials, found, strict=True)]
 
 
-def _shares(group: Group, found: Sequence[Tensor]) -> list[float]:
-    return [trial.share(matching) for trial, matching in _matched(group, found)]
+def _hits(group: Group, found: Sequence[Tensor]) -> list[Tensor]:
+    return [trial.hits(matching) for trial, matching in _matched(group, found)]
 
 
 def _row(trial: Trial, matching: Matching) -> dict[str, Any]:
@@ -319,16 +328,19 @@ def _row(trial: Trial, matching: Matching) -> dict[str, Any]:
 
 
 def _judge(groups: Sequence[Group], find: Find) -> Finding:
-    """SUPPORTED if every group's interval is wholly at or above :data:`REQUIRED`, REFUTED by one wholly below."""
-    judged = []
+    """Decided by every group's interval, :func:`toy_models.judging.at_least` :data:`REQUIRED`."""
+    judged, intervals = [], []
     for group in groups:
-        pairs = _matched(group, find(group))
-        interval = group.interval([trial.share(matching) for trial, matching in pairs])
+        found = find(group)
+        pairs = _matched(group, found)
+        interval = group.interval(_hits(group, found))
+        intervals.append(interval)
         judged.append(
             {
                 "models": group.label,
                 "recovered_share": interval.to_json(),
                 "seeds": [trial.seed for trial, _ in pairs],
+                "model_seeds": [trial.model.seed for trial, _ in pairs],
                 "recovered": [matching.recovered for _, matching in pairs],
                 "sought": group.trials[0].sought,
                 "directions": group.trials[0].directions,
@@ -336,14 +348,11 @@ def _judge(groups: Sequence[Group], find: Find) -> Finding:
                 "wrong": interval.high < REQUIRED,
             }
         )
-    failures = [row for row in judged if row["wrong"]]
-    if failures:
-        status = Status.REFUTED
-    else:
-        status = Status.SUPPORTED if all(row["right"] for row in judged) else Status.INCONCLUSIVE
     said = {"required": REQUIRED, "cosine": RECOVERED_COSINE}
     return Finding(
-        status=status, evidence={"judged": judged, **said}, witness={**failures[0], **said} if failures else None
+        status=judging.at_least(intervals, REQUIRED),
+        evidence={"judged": judged, **said},
+        witness=next(({**row, **said} for row in judged if row["wrong"]), None),
     )
 
 
@@ -359,8 +368,8 @@ def _exhibits(run: Run, groups: Sequence[Group]) -> tuple[Exhibit, ...]:
             [
                 name,
                 group.label,
-                group.text([trial.share(matching) for trial, matching in pairs]),
-                group.text([matching.precise_share for _, matching in pairs]),
+                group.text([trial.hits(matching) for trial, matching in pairs]),
+                group.text([matching.precise for _, matching in pairs]),
                 ", ".join(str(matching.duplicates) for _, matching in pairs),
             ]
         )
@@ -371,17 +380,18 @@ def _exhibits(run: Run, groups: Sequence[Group]) -> tuple[Exhibit, ...]:
         Table(
             title="Searches for features that somebody planted",
             caption=f"{one.directions} directions look for {one.sought} of {len(one.features)} features in "
-            f"{one.model.config.width} dimensions. Share of those that a direction of its own meets at cosine "
-            f"{RECOVERED_COSINE}, share of the directions that meet some feature (intervals over "
-            f"{len(groups[-1].trials)} seeds), and repeated directions for each seed. The row to read is peak; what "
-            "the others miss, and what the random directions meet that every search begins with, stands beside it.",
+            f"{one.model.config.width} dimensions. Share of those sought that a direction of its own meets at cosine "
+            f"{RECOVERED_COSINE}, share of the directions that meet some feature (intervals: {len(groups[-1].trials)} "
+            "seeds and the items of each resampled, of one seed its items), and repeated directions for each seed. The "
+            f"rows to read are those of peak, which the claim wants at {REQUIRED:g} or above; beside them stands what "
+            "other searches recover, and the random directions that every search begins with.",
             columns=["search", "models", "features recovered", "directions on a feature", "duplicates"],
             rows=rows,
         ),
         Histogram(
             title="How near the planted features come the directions found",
-            caption=f"One count per feature ({groups[-1].label}): its cosine to the nearest direction. Found features "
-            "pile up at 1; what random directions reach is what chance gives.",
+            caption=f"One count per feature ({groups[-1].label}): its cosine to the nearest direction. Features that "
+            "were found lie right of 0.9; random directions show what chance reaches.",
             x_label="cosine",
             groups=cosines,
         ),

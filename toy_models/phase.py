@@ -32,7 +32,7 @@ from torch import Tensor
 from sensverify.claims import Run
 from sensverify.geometry import random_directions
 from sensverify.sensitivity import Probe, Reference, estimate_groups
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, seed_mean
 from toy_models.methods import (
     PEAK,
     PLAIN,
@@ -135,7 +135,7 @@ class Findings:
 
     @functools.cached_property
     def figures(self) -> Mapping[str, Interval]:
-        """Mean over seeds of every figure of a matching, with its bootstrap interval."""
+        """Mean over seeds of every figure of a matching, with its interval."""
         return over_seeds(self.matchings, torch.Generator().manual_seed(0))
 
     @property
@@ -155,8 +155,8 @@ class Result:
     ratios: Mapping[Reference, tuple[float, ...]]
 
     def ratio(self, reference: Reference) -> Interval:
-        """Mean of the seeds' ratios."""
-        return mean_interval(torch.tensor(self.ratios[reference]), torch.Generator().manual_seed(0))
+        """Mean of the seeds' ratios, with Student's interval."""
+        return seed_mean(self.ratios[reference])
 
     def figure(self, method: str, figure: str = "recovered_share") -> Interval:
         """Of :data:`toy_models.recovery.FIGURES`."""
@@ -255,7 +255,8 @@ def _ratios(run: Run, model: SuperpositionModel) -> dict[str, Tensor]:
         features = features[torch.randperm(len(features), generator=generator)[:RATIO_DIRECTIONS]]
         others = random_directions(RATIO_DIRECTIONS, readout.width, readout.centring, generator)
         batch = readout.sample(RATIO_CONTEXTS, generator)
-        groups, presences, ratios = {"feature": features, "random": others}, generator.get_state(), {}
+        groups, presences = {"feature": features, "random": others}, generator.get_state()
+        ratios: dict[str, Tensor] = {}
         for reference in REFERENCES:
             generator.set_state(presences)  # both references with the same presences too
             probe = Probe(reference=reference)

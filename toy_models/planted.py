@@ -17,6 +17,7 @@ The planted directions are used for judging only; a search sees effects and noth
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -29,8 +30,9 @@ from sensverify.geometry import Centring, presence, random_directions, unit_dire
 from sensverify.interventions import set_presence
 from sensverify.scoring import angular_distance
 from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_on
-from sensverify.statistics import Interval, group_mean, group_ratio, mean_interval
+from sensverify.statistics import Interval, group_mean, group_ratio, mean_interval, seed_mean
 from sensverify.verdicts import Finding, Status
+from toy_models.judging import at_least
 from toy_models.planting import LAYER, TARGET, Planted, PlantingConfig, plant
 from toy_models.store import store_of
 from toy_models.transformer import Transformer, TransformerReadout
@@ -40,10 +42,16 @@ WINDOWS, LENGTH = 1024, 6
 EVALUATION_CONTEXTS = 128
 REQUIRED_CARRIED = 0.9
 """What share of a found direction's squared length has to lie in ``A``; a random direction has ``m/(d − 1)``."""
+ABOVE_ONE = math.nextafter(1.0, 2.0)
+"""More sensitive: a ratio of 1 is not enough."""
 NO_EFFECT = 1e-5
 """SeS below this is rounding: a cosine in float32 is good to ``1e-7`` or so, and attention leaks some ``1e-5``."""
 SHRINKAGE_TOLERANCE = 1e-5
 SIZE_BLIND, PEAK = "concentration, absent", "peak, absent"
+RISES, FROM_ACTIVATIONS = "peak of rises, absent", "peak, absent, from activations"
+CONTROLS = (RISES, FROM_ACTIVATIONS)
+"""Two searches with the budget of the others that change one thing about :data:`PEAK` each, the score or the start.
+(The first is a plain score to the engine, which keeps it clear of negatives too.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,11 @@ class Search:
 
     units: bool
     options: SearchOptions
+
+
+def rises(clean: Tensor, perturbed: Tensor) -> Tensor:
+    """``Σ max(0, Δ_i)⁴``: a peak of what is added, blind to units that fall because the rest shrinks (RN-3)."""
+    return (perturbed - clean).clamp_min(0).pow(4).sum(-1)
 
 
 def searches(run: Run) -> dict[str, Search]:
@@ -64,6 +77,8 @@ def searches(run: Run) -> dict[str, Search]:
         "plain, absent": Search(units=False, options=replace(options, probe=absent)),
         SIZE_BLIND: Search(units=True, options=replace(options, score="selective", probe=absent)),
         PEAK: Search(units=True, options=replace(options, score="peak", probe=absent)),
+        RISES: Search(units=True, options=replace(options, repulsion=0.1, probe=replace(absent, distance=rises))),
+        FROM_ACTIVATIONS: Search(units=True, options=replace(options, score="peak", probe=absent, start="activations")),
     }
 
 
@@ -215,8 +230,9 @@ def check_sensitivity_two_tokens_later(run: Run) -> Finding:
 def _judge_sensitivity(
     scores: Sequence[Scores], group: str, exhibits: Callable[[Sequence[Scores]], tuple[Exhibit, ...]] | None = None
 ) -> Finding:
-    """SUPPORTED if on every seed both ratios are wholly above 1, REFUTED by one wholly below, or by no effect."""
-    evidence, failing, all_above = {}, None, True
+    """SUPPORTED if on every seed both ratios are wholly above 1, REFUTED by one that is nowhere above, or by no
+    effect."""
+    evidence, ratios, failing = {}, [], None
     for score in scores:
         effect = score.mean(group)
         row: dict[str, object] = {"mean_SeS": {name: score.mean(name).to_json() for name in score.groups}}
@@ -225,13 +241,13 @@ def _judge_sensitivity(
             # Where nothing arrives a ratio is rounding over rounding.
             ratio = Interval(0.0, 0.0, 0.0) if none else score.ratio(group, other)
             row[f"ratio_to_{other}".replace(" ", "_")] = ratio.to_json()
-            all_above = all_above and ratio.low > 1
-            if ratio.high < 1 and failing is None:
+            ratios.append(ratio)
+            if ratio.high < ABOVE_ONE and failing is None:
                 failing = {"seed": score.subject.seed, "group": group, "against": other, "no_effect": none,
                            "mean_SeS": effect.to_json(), "ratio": ratio.to_json()}  # fmt: skip
         evidence[f"seed {score.subject.seed}"] = row
     return Finding(
-        status=Status.REFUTED if failing else Status.SUPPORTED if all_above else Status.INCONCLUSIVE,
+        status=at_least(ratios, ABOVE_ONE),
         evidence={"model": scores[0].subject.planted.describe(), "contexts": EVALUATION_CONTEXTS, "seeds": evidence},
         witness=failing,
         exhibits=exhibits(scores) if exhibits else (),
@@ -247,17 +263,18 @@ def _sensitivity_exhibits(scores: Sequence[Scores]) -> tuple[Exhibit, ...]:
     return (
         Histogram(
             title="Sensitivity one token later, through attention",
-            caption=f"One count per direction, seed {scores[0].subject.seed}. Directions that attention does not carry "
-            "all have nearly the same small effect: shrinkage. Random directions of the subspace that it does carry "
-            "come nearest to planted features.",
+            caption=f"One count per direction, seed {scores[0].subject.seed}. Compare planted features with random "
+            "directions of the subspace that attention carries ('random in A'), the hard comparison: the claim needs "
+            "the mean of the first to lie further right. Where directions that it does not carry ('not carried') lie "
+            "is what shrinkage alone does; the narrower they lie, the less it matters which of them is added.",
             x_label="SeS",
             groups={name: scores[0].groups[name].mean.tolist() for name in GROUPS},
         ),
         Intervals(
             title="Planted features against random directions",
-            caption="Ratio of mean SeS, 95 % intervals. Where random directions are drawn from the subspace that "
-            "attention carries the ratio is much lower, and still above 1: being carried is part of the advantage, not "
-            "all of it.",
+            caption="Ratio of mean SeS on every model, 95 % intervals over directions and contexts. Every interval has "
+            "to lie right of 1. By as much as the rows 'random in A' lie left of the rows 'random', planted features "
+            "owe their advantage to being carried.",
             x_label="ratio of mean SeS",
             rows=rows,
             reference=1.0,
@@ -270,7 +287,7 @@ def _sensitivity_exhibits(scores: Sequence[Scores]) -> tuple[Exhibit, ...]:
 
 def check_carried(run: Run) -> Finding:
     """TM-8.carried."""
-    names = [name for name in searches(run) if name != SIZE_BLIND]
+    names = [name for name in searches(run) if name not in (SIZE_BLIND, *CONTROLS)]
     return _judge_carried(run, "not carried", {name: found_directions(run, name) for name in names})
 
 
@@ -288,16 +305,15 @@ def check_random_directions_are_carried(run: Run) -> Finding:
 def _judge_carried(run: Run, group: str, found: dict[str, list[Tensor]]) -> Finding:
     """REFUTED by an effect that shrinkage does not explain, or by directions that lie wholly too far outside ``A``.
 
-    Shares are judged on the directions of all models together, and for SUPPORTED on every model besides.
+    Shares are judged by Student's interval of one mean per model, and for SUPPORTED on every model besides.
     """
     models = subjects(run)
     errors = {f"seed {s.seed}": _beyond_shrinkage(s, directions_of(s, group, 16, s.generator(4))) for s in models}
-    each = {
-        name: [in_carried(s, directions) for s, directions in zip(models, groups, strict=True)]
+    by_model = {
+        name: {f"seed {s.seed}": float(in_carried(s, d).mean()) for s, d in zip(models, groups, strict=True)}
         for name, groups in found.items()
     }
-    shares = {name: mean_interval(torch.cat(parts), models[0].generator(2)) for name, parts in each.items()}
-    by_model = {name: [float(part.mean()) for part in parts] for name, parts in each.items()}
+    shares = {name: seed_mean(list(each.values())) for name, each in by_model.items()}
     evidence = {
         "largest_effect_beyond_shrinkage": errors,
         "tolerance": SHRINKAGE_TOLERANCE,
@@ -306,16 +322,15 @@ def _judge_carried(run: Run, group: str, found: dict[str, list[Tensor]]) -> Find
         "required_share_in_A": REQUIRED_CARRIED,
         "share_in_A_by_chance": CONFIG.dimension / (CONFIG.width - 1),
     }
-    status = Status.INCONCLUSIVE
-    if max(errors.values()) > SHRINKAGE_TOLERANCE or any(share.high < REQUIRED_CARRIED for share in shares.values()):
+    # Without shares, as of a twin, the errors decide alone.
+    status = at_least(shares.values(), REQUIRED_CARRIED) if shares else Status.SUPPORTED
+    if max(errors.values()) > SHRINKAGE_TOLERANCE:
         status = Status.REFUTED
-    elif all(share.low >= REQUIRED_CARRIED for share in shares.values()) and all(
-        value >= REQUIRED_CARRIED for values in by_model.values() for value in values
-    ):
-        status = Status.SUPPORTED
+    elif status is Status.SUPPORTED and any(v < REQUIRED_CARRIED for each in by_model.values() for v in each.values()):
+        status = Status.INCONCLUSIVE
     return Finding(
         status=status,
-        evidence={"model": models[0].planted.describe(), **evidence},
+        evidence={"model": models[0].planted.describe(), "seeds": [s.seed for s in models], **evidence},
         witness={"group": group, **evidence} if status is Status.REFUTED else None,
     )
 

@@ -1,24 +1,38 @@
-"""TM-8.plain, TM-8.selective, TM-8.peak: which searches find the planted features of a transformer.
+"""TM-8.plain, TM-8.selective, TM-8.peak, TM-8.sparse: which searches find the planted features of a transformer.
 
 The judge is the same for all: the share of the directions found that lie within cosine 0.9 of a planted feature.
+
+Where features are sparse and thresholds high, the search of TM-8.peak is said to fail. A failure may be that of the
+models, of the budget, of the start or of the score; so two more searches look at the very same models with the same
+budget (:data:`toy_models.planted.CONTROLS`). One counts rises alone: with few features in a token, what is there is
+there strongly, and the largest effect of *any* intervention is that it shrinks; a peak of rises does not see that. The
+other begins at activations, near features, where the score that fails from random directions may still have its maxima.
+The claim is refuted only if the first control finds what was planted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sensverify import selectivity
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Heatmap, Histogram, Table
-from sensverify.statistics import mean_interval
+from sensverify.sensitivity import Probe
+from sensverify.statistics import Interval, group_ratio, seed_mean, share_interval
 from sensverify.verdicts import Finding, Status
+from toy_models.judging import at_least
 from toy_models.planted import (
     CONFIG,
+    CONTROLS,
+    EVALUATION_CONTEXTS,
     PEAK,
+    RISES,
     SIZE_BLIND,
     Subject,
     carried_share,
@@ -34,6 +48,7 @@ from toy_models.recovery import RECOVERED_COSINE, match
 
 MOST = 0.5
 """More than this share of the directions found has to be a planted feature at cosine 0.9."""
+MORE_THAN_MOST = math.nextafter(MOST, 1.0)
 SPARSE: dict[str, Any] = {"most_active": 3, "threshold": 0.4}
 ACTIVE, THRESHOLDS = (1, 3, 8, 24), (0.1, 0.2, 0.3, 0.4)
 """The phase diagram of the full profile: most features of a token, thresholds of units."""
@@ -68,16 +83,63 @@ def check_peak_recovery(run: Run) -> Finding:
 
 def check_recovery_of_sparse_features(run: Run) -> Finding:
     """TM-8.sparse: the same search where few features are present, and only strong presence is read."""
-    models = subjects(run, dataclasses.replace(CONFIG, **SPARSE))
-    return _judge_recovery(models, [find(run, subject, PEAK) for subject in models])
+    models = sparse_subjects(run)
+    finding = _judge_recovery(models, [find(run, subject, PEAK) for subject in models])
+    controls = {name: _judge_recovery(models, [find(run, s, name) for s in models]) for name in CONTROLS}
+    evidence = {
+        **finding.evidence,
+        "controls": {name: _control(control) for name, control in controls.items()},
+        "peak_of_found_to_planted": {f"seed {s.seed}": _peaks(s, find(run, s, PEAK)).to_json() for s in models},
+    }
+    if finding.status is Status.REFUTED and controls[RISES].status is not Status.SUPPORTED:
+        evidence["reason"] = "no search with this budget is seen to find what is planted in these models"
+        return dataclasses.replace(finding, status=Status.INCONCLUSIVE, evidence=evidence, witness=None)
+    witness = finding.witness and {**finding.witness, "controls": evidence["controls"]}
+    exhibit = _controls_table(models, {PEAK: finding, **controls})
+    return dataclasses.replace(finding, evidence=evidence, witness=witness, exhibits=(exhibit,))
+
+
+def _peaks(subject: Subject, directions: Tensor) -> Interval:
+    """Peak sensitivity of ``directions`` over that of the planted features: above 1 if the score prefers what is found,
+    below if the ascent ended short of what the score has its maxima at."""
+    readout = subject.readout(1, units=True)
+    batch, probe = readout.sample(EVALUATION_CONTEXTS, subject.generator(1)), Probe(reference="absent")
+    top, bottom = (
+        selectivity.estimate_on(
+            readout, batch, group, generator=subject.generator(3), draws=2, probe=probe, measure="peak"
+        ).effects
+        for group in (directions, subject.planted.features)
+    )
+    return group_ratio(top, bottom, subject.generator(2))
+
+
+def sparse_subjects(run: Run) -> list[Subject]:
+    """The models of TM-8.sparse."""
+    return subjects(run, dataclasses.replace(CONFIG, **SPARSE))
+
+
+def _control(finding: Finding) -> dict[str, Any]:
+    """A control's share of directions at planted features, on all models and on each."""
+    return {
+        "share_of_directions_recovered": finding.evidence["share_of_directions_recovered"],
+        "finds_most": finding.status is Status.SUPPORTED,
+        "by_model": {seed: row["precise_share"] for seed, row in finding.evidence["seeds"].items()},
+    }
+
+
+def check_sparse_recovery_by_random(run: Run) -> Finding:
+    """False twin of TM-8.sparse, on its models: random directions of ``A`` in the place of found ones."""
+    return _judge_random(run, sparse_subjects(run))
 
 
 def check_recovery_by_random(run: Run) -> Finding:
     """False twin: random directions of ``A``, which is more than a search is told, in the place of found ones."""
+    return _judge_random(run, subjects(run))
+
+
+def _judge_random(run: Run, models: Sequence[Subject]) -> Finding:
     count = searches(run)["plain"].options.directions
-    return _judge_recovery(
-        subjects(run), [directions_of(s, "random in A", count, s.generator(5)) for s in subjects(run)]
-    )
+    return _judge_recovery(models, [directions_of(s, "random in A", count, s.generator(5)) for s in models])
 
 
 def check_recovery_of_another_model(run: Run) -> Finding:
@@ -87,10 +149,10 @@ def check_recovery_of_another_model(run: Run) -> Finding:
 
 
 def _judge_recovery(models: Sequence[Subject], groups: Sequence[Tensor], exhibits: tuple[Exhibit, ...] = ()) -> Finding:
-    """SUPPORTED if the interval over the directions of all models is wholly above a half, and every model's share is;
-    REFUTED if that interval is wholly below."""
+    """SUPPORTED if the interval of the mean over models, models and directions resampled, is wholly above a half, and
+    every model's share is; REFUTED if that interval is nowhere above."""
     hits = [_hits(subject, directions) for subject, directions in zip(models, groups, strict=True)]
-    share = mean_interval(torch.cat(hits), models[0].generator(2))
+    share = share_interval(hits, models[0].generator(2))
     rows = {
         f"seed {subject.seed}": {
             **match(directions, subject.planted.features).to_json(),
@@ -98,11 +160,9 @@ def _judge_recovery(models: Sequence[Subject], groups: Sequence[Tensor], exhibit
         }
         for subject, directions in zip(models, groups, strict=True)
     }
-    status = Status.INCONCLUSIVE
-    if share.high < MOST:
-        status = Status.REFUTED
-    elif share.low > MOST and all(float(hit.mean()) > MOST for hit in hits):
-        status = Status.SUPPORTED
+    status = at_least([share], MORE_THAN_MOST)
+    if status is Status.SUPPORTED and not all(float(hit.double().mean()) > MOST for hit in hits):
+        status = Status.INCONCLUSIVE
     evidence = {"share_of_directions_recovered": share.to_json(), "more_than": MOST, "cosine": RECOVERED_COSINE}
     return Finding(
         status=status,
@@ -113,8 +173,8 @@ def _judge_recovery(models: Sequence[Subject], groups: Sequence[Tensor], exhibit
 
 
 def _hits(subject: Subject, directions: Tensor) -> Tensor:
-    """``[K]``: 1 for a direction within cosine 0.9 of a planted feature, else 0."""
-    return (match(directions, subject.planted.features).best_of_directions >= RECOVERED_COSINE).double()
+    """``[K]``: which directions are within cosine 0.9 of a planted feature."""
+    return match(directions, subject.planted.features).precise
 
 
 def _recovery_exhibits(run: Run) -> tuple[Exhibit, ...]:
@@ -126,30 +186,48 @@ def _recovery_exhibits(run: Run) -> tuple[Exhibit, ...]:
         best = torch.cat([matching.best_of_directions for matching in matchings])
         cosines[name] = best.tolist()
         resample = torch.Generator().manual_seed(run.seed)
-        shares = torch.tensor([matching.precise_share for matching in matchings])
-        distinct = [matching.recovered for matching in matchings]
-        carried = torch.tensor(
+        share = share_interval([matching.precise for matching in matchings], resample)
+        distinct = ", ".join(str(matching.recovered) for matching in matchings)
+        cosine = seed_mean([matching.directions_to_features for matching in matchings])
+        carried = seed_mean(
             [carried_share(s, d).value for s, d in zip(subjects(run), found_directions(run, name), strict=True)]
         )
-        rows.append([name, mean_interval(shares, resample).text(), f"{float(best.mean()):.3f}", f"{distinct}",
-                     f"{float(carried.mean()):.2f}"])  # fmt: skip
+        rows.append([name, share.text(), cosine.text(), distinct, carried.text()])
     return (
         Table(
             title="Searches for planted features",
             caption=f"Same budget for all; {len(subjects(run))} models. The share of directions within cosine 0.9 of a "
-            "planted feature (interval over models), their mean cosine to the nearest one, how many different features "
-            f"of {CONFIG.features} were found on each model, and the share of directions that lies where attention "
-            "carries it.",
+            "planted feature (models and directions resampled), their mean cosine to the nearest one, how many "
+            f"different features of {CONFIG.features} were found on each model, and what share of a direction's "
+            "squared length lies where attention carries it (Student's intervals). A search finds features if the "
+            f"first interval lies above {MOST:g}.",
             columns=["search", "share recovered", "mean cosine", "different features", "share in A"],
             rows=rows,
         ),
         Histogram(
             title="Cosine of what is found to the nearest planted feature",
-            caption="One count per direction, all models. Plain searches end between features, a search for peaks on "
-            "them, a search for concentration elsewhere.",
+            caption="One count per direction, all models. Directions at features lie right of 0.9; those that ended "
+            "between features or elsewhere lie left of it. Compare the searches.",
             x_label="cosine",
             groups=cosines,
         ),
+    )
+
+
+def _controls_table(models: Sequence[Subject], findings: dict[str, Finding]) -> Table:
+    rows = []
+    for name, finding in findings.items():
+        share = Interval(**finding.evidence["share_of_directions_recovered"])
+        each = (f"{row['precise_share']:.2f}" for row in finding.evidence["seeds"].values())
+        rows.append([name, share.text(), ", ".join(each)])
+    return Table(
+        title="Sparse features behind high thresholds: three searches of the same models",
+        caption="Share of directions within cosine 0.9 of a planted feature, same models, same budget "
+        f"({', '.join(f'seed {subject.seed}' for subject in models)}). The first row is judged; the others change its "
+        "score or its start alone. If they lie above a half where it does not, features could be found with this "
+        "budget, and what failed is its score, or its way there from random directions.",
+        columns=["search", "share recovered", "by model"],
+        rows=rows,
     )
 
 
@@ -158,7 +236,7 @@ def _phase_diagram(run: Run) -> Heatmap:
 
     def share(active: int, threshold: float) -> float:
         subject = Subject(plant(dataclasses.replace(CONFIG, most_active=active, threshold=threshold), 1000 * run.seed))
-        return float(_hits(subject, find(run, subject, PEAK)).mean())
+        return float(_hits(subject, find(run, subject, PEAK)).double().mean())
 
     values = []
     for done, active in enumerate(ACTIVE):
@@ -167,10 +245,11 @@ def _phase_diagram(run: Run) -> Heatmap:
     run.progress("planted phase diagram", len(ACTIVE), len(ACTIVE))
     return Heatmap(
         title="Where a search for peaks finds planted features",
-        caption="Share of directions within cosine 0.9 of a planted feature, one model in each cell. It falls where "
-        "units fire only above a high presence, and all the more the fewer features a token has. There what is present "
-        "is present strongly, so that taking it away, as every intervention does, moves few units far; and a unit is "
-        "silent to directions that do not reach its threshold, which gives the ascent nothing to follow.",
+        caption=f"Share of directions within cosine 0.9 of a planted feature, one model, seed {1000 * run.seed}, in "
+        "each cell. To be compared: the left with the right, where units fire only above a high presence, and the top "
+        "with the bottom. Where few features are in a token, each is present strongly, and shrinking it, as every "
+        "intervention does, moves few units far; and a unit is silent to directions that do not reach its threshold. "
+        "Both would show as a low share in the upper right corner.",
         x_label="presence above which a unit fires",
         y_label="most features in a token",
         values=values,

@@ -163,7 +163,8 @@ def as_curve(plane: Plane) -> Curve:
     name = "SeS / its mean"
     return Curve(
         title="Sensitivity in every direction of the plane",
-        caption=f"The features lie at {turns}: look for the peaks there. {standing(plane)} Intervals are 95 % over "
+        caption=f"The features lie at {turns}: if they are what the model is most sensitive to, the line has its "
+        f"peaks there. {standing(plane)} Intervals are 95 % over "
         f"{CONTEXTS} contexts that all directions share.",
         x_label="angle of the direction in degrees",
         y_label=name,

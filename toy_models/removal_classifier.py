@@ -15,11 +15,11 @@ from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, Table
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval
 from sensverify.verdicts import Finding
 from toy_models.removal import MAJORITY, decompose, predicted_share, verdicts
 from toy_models.removal_check import CONTEXTS, DRAWS, finding, seeded
-from toy_models.removal_found import proportion, seeds
+from toy_models.removal_found import over_models, proportion, seeds, share_over_models
 from toy_models.removal_planted import Case, cases
 
 PER_FAMILY = 12
@@ -75,11 +75,11 @@ def check_classifier(run: Run) -> Finding:
     families: dict[str, Any] = {}
     for family in dict.fromkeys(item.case.family for item in items):
         group = [item for item in items if item.case.family == family]
-        share = torch.cat([item.share for item in group])
+        share = [item.share for item in group]
         families[family] = {
             "by_construction": {True: "removes", False: "adds", None: "open"}[group[0].case.removes],
-            "called_removing": proportion(int((share > MAJORITY).sum()), len(share)).to_json(),
-            "removal_share": mean_interval(share, seeded(group[0].seed)).to_json(),
+            "called_removing": share_over_models([one > MAJORITY for one in share], group[0].seed).to_json(),
+            "removal_share": over_models(share, group[0].seed).to_json(),
             "share_predicted_from_presences": float(torch.cat([item.predicted for item in group]).mean()),
             "decided": float(torch.cat([item.decided for item in group]).double().mean()),
         }
@@ -88,6 +88,7 @@ def check_classifier(run: Run) -> Finding:
         "sign_of_mean_presence": _accuracies(items, lambda item: item.mean_presence < 0),
     }
     evidence = {
+        "seeds": seeds(run),
         "families": families,
         "other_classifiers": {
             name: {f"seed {seed}": value.to_json() for seed, value in by_seed.items()}
@@ -150,8 +151,9 @@ def _share_histogram(items: Sequence[Judged]) -> Histogram:
     }
     return Histogram(
         title="Removal share of planted directions",
-        caption="One count per direction, all seeds. What adds stays left of one half, what removes right of it; "
-        "mixtures and faint constants, which construction does not decide, lie between.",
+        caption="One count per direction, all seeds. The classifier is right where what was planted to add lies left "
+        "of one half and what was planted to remove right of it; mixtures and faint constants, which construction does "
+        "not decide, may lie anywhere.",
         x_label="removal share",
         groups=groups,
     )
@@ -160,8 +162,9 @@ def _share_histogram(items: Sequence[Judged]) -> Histogram:
 def _family_table(families: dict[str, Any]) -> Table:
     return Table(
         title="Planted families",
-        caption="The last two columns differ where the read-out decides: −f among orthonormal features only removes, "
-        "whatever the size of its presences.",
+        caption="Families that remove should be called removing, those that add should not (95 % intervals over seeds "
+        "and directions). Where the last two columns differ, presences do not tell what the read-out does: by "
+        "construction −f among orthonormal features only removes, whatever the size of its presences.",
         columns=["family", "by construction", "called removing", "removal share", "predicted from presences"],
         rows=[
             [

@@ -11,6 +11,7 @@ since from the absent one there is nothing to remove.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from sensverify.claims import Run
 from sensverify.discovery import SearchOptions, search
 from sensverify.geometry import nearest
 from sensverify.sensitivity import Probe
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, mean_interval, seed_mean, share_interval
 from toy_models.removal import (
     SIGNIFICANT,
     Reference,
@@ -205,7 +206,7 @@ def proportion(successes: int, trials: int) -> Interval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One setting under one reference, all seeds together; directions are the unit of chance."""
+    """One setting under one reference: means over its models, with intervals over models, see :func:`over_models`."""
 
     setting: Setting
     reference: Reference
@@ -223,18 +224,37 @@ class Row:
         return {**intervals, "length_of_mean_of_unit_activations": self.mean_length}
 
 
+def over_models(values: Sequence[Tensor], seed: int) -> Interval:
+    """Mean over models of the mean over each one's directions, ``[K]``: Student's interval of one number per model.
+
+    Of a single model its directions are resampled.
+    """
+    if len(values) == 1:
+        return mean_interval(values[0], torch.Generator().manual_seed(seed))
+    return seed_mean([float(one.double().mean()) for one in values])
+
+
+def share_over_models(hits: Sequence[Tensor], seed: int) -> Interval:
+    """Mean over models of a share of directions, each yes or no, ``[K]`` per model.
+
+    The wider end of two intervals each: models and directions resampled, which has no width where all or none are hit,
+    and Wilson's of all directions, which knows nothing of models.
+    """
+    nested = share_interval(hits, torch.Generator().manual_seed(seed))
+    wilson = proportion(sum(int(one.sum()) for one in hits), sum(len(one) for one in hits))
+    return Interval(nested.value, min(nested.low, wilson.low), max(nested.high, wilson.high))
+
+
 def rows(found: list[Found]) -> list[Row]:
-    """Pool seeds, setting by setting."""
+    """Sum up the models of each setting under each reference."""
     table = []
     for setting in dict.fromkeys(item.setting for item in found):
         for reference in REFERENCES:
             items = [item for item in found if item.setting == setting and item.reference == reference]
 
             def pooled(name: str, items: list[Found] = items) -> Interval:
-                values = torch.cat([getattr(item, name) for item in items])
-                return mean_interval(values, torch.Generator().manual_seed(items[0].seed))
+                return over_models([getattr(item, name) for item in items], items[0].seed)
 
-            removing = torch.cat([item.removes for item in items])
             table.append(
                 Row(
                     setting=setting,
@@ -242,7 +262,7 @@ def rows(found: list[Found]) -> list[Row]:
                     lean=pooled("lean"),
                     feature_lean=pooled("feature_lean"),
                     share=pooled("share"),
-                    removing=proportion(int(removing.sum()), len(removing)),
+                    removing=share_over_models([item.removes for item in items], items[0].seed),
                     cosine=pooled("cosine"),
                     mean_length=sum(item.mean_length for item in items) / len(items),
                 )

@@ -19,7 +19,7 @@ from sensverify.statistics import mean_interval
 from sensverify.verdicts import Finding
 from toy_models.removal import removal_threshold
 from toy_models.removal_check import finding, seeded
-from toy_models.removal_found import LEANING_LENGTH, Found, Row, removal_prediction, rows, sweep
+from toy_models.removal_found import LEANING_LENGTH, Found, Row, removal_prediction, rows, seeds, sweep
 
 REQUIRED_ERROR, REQUIRED_LEAN = 0.1, -0.2
 
@@ -29,6 +29,7 @@ def check_found(run: Run) -> Finding:
     clean = [item for item in sweep(run) if item.reference == "clean"]
     table = rows(sweep(run))
     evidence = {
+        "seeds": seeds(run),
         "majority_of_removal_below_presence": removal_threshold(),
         "found": {f"{row.setting.label}; {row.reference} reference": row.to_json() for row in table},
         "prediction_for_language_models": removal_prediction(run),
@@ -59,7 +60,7 @@ def check_lean(run: Run) -> Finding:
     """TM-4.lean."""
     table = rows(sweep(run))
     evidence = {f"{row.setting.label}; {row.reference} reference": row.lean.to_json() for row in table}
-    return _judge_lean(run, "clean", {"lean": evidence}, _lean_exhibits(table))
+    return _judge_lean(run, "clean", {"seeds": seeds(run), "lean": evidence}, _lean_exhibits(table))
 
 
 def check_lean_absent(run: Run) -> Finding:
@@ -95,7 +96,8 @@ def _found_table(table: Sequence[Row]) -> Table:
     return Table(
         title="Removal directions among found ones",
         caption="Share of removal in the effect of found directions, share of directions in which it is the majority, "
-        "cosine to the mean of unit activations. Many lean, few remove: that takes a direction always there.",
+        "cosine to the mean of unit activations; 95 % intervals over models. Compare how many lean with how many "
+        "remove, and settings with a direction always there with those without.",
         columns=["model", "reference", "length of the mean", "lean", "removal share", "removing", "cosine to feature"],
         rows=[
             [
@@ -127,8 +129,9 @@ def _lean_exhibits(table: Sequence[Row]) -> tuple[Exhibit, ...]:
     }
     curve = Curve(
         title="How found directions lean, over density",
-        caption="Random features, cosine to the mean of unit activations. With the clean reference directions lean "
-        "against the mean, the more the denser the features; with the absent one hardly at all.",
+        caption="Random features, cosine to the mean of unit activations, bands over models. Below 0 directions lean "
+        "against the mean: compare the clean reference with the absent one, and both with the features, from sparse "
+        "(left) to dense (right).",
         x_label="density p",
         y_label="cosine to the mean",
         x=densities,
@@ -138,8 +141,8 @@ def _lean_exhibits(table: Sequence[Row]) -> tuple[Exhibit, ...]:
     )
     intervals = Intervals(
         title="Lean of found directions, model by model",
-        caption="95 % intervals over directions, all seeds. Where nothing is always there, the absent reference takes "
-        "the lean away; where a direction is, only part of it, and least in trained models.",
+        caption="95 % intervals over models. For each setting compare the clean reference with the absent one: the "
+        "nearer the second lies to 0, the more of the lean is made by the reference.",
         x_label="cosine to the mean of unit activations",
         rows=[
             IntervalRow(

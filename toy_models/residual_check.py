@@ -278,7 +278,8 @@ def check_residual(run: Run, statement: Statement = Statement()) -> Finding:
     turned = all(row["distance"]["low"] > row["rounding"] for rows in turns.values() for row in rows.values())
     status = Status.SUPPORTED if used and turned else Status.INCONCLUSIVE
     whole = statement == Statement()
-    evidence: dict[str, Any] = {"largest_error_over_bound": fractions, "losses": losses}
+    seeds = [one.model.seed for one in networks]
+    evidence: dict[str, Any] = {"seeds": seeds, "largest_error_over_bound": fractions, "losses": losses}
     if whole:
         ratios = {one.model.seed: _ratios(one) for one in networks}
         evidence["stream_turns"] = turns
@@ -363,8 +364,9 @@ def _curve(networks: list[Trained]) -> Curve:
     )
     return Curve(
         title="What scaling its input does to a trained block",
-        caption=f"Mean cosine between what comes out for kh and for h, seed {model.seed}. What the norm puts out keeps "
-        "its direction at every k; the residual stream turns, exactly as LN-6 says, towards its limit cos(h, F(h)).",
+        caption=f"Mean cosine between what comes out for kh and for h, seed {model.seed}. The norm's output "
+        "should stay at 1 for every k; the residual stream should leave 1 on both sides of k = 1, lie on LN-6's line, "
+        "and go to the limit cos(h, F(h)) on the right.",
         x_label="k",
         y_label="cosine",
         x=list(SHOWN_SCALES),
@@ -383,7 +385,8 @@ def _intervals(ratios: dict[int, dict[str, Interval]]) -> Intervals:
     return Intervals(
         title="Features against random directions in the residual network",
         caption="Mean score of the features over that of random directions, intervening on h, in front of the block, "
-        "and reading y; 95 % intervals. Scores of single units set features apart by more than angular distance.",
+        "and reading y; 95 % intervals over directions and contexts. Right of 1 a score sets features apart: compare "
+        "angular distance with the scores of single units.",
         x_label="ratio of mean scores",
         rows=rows,
         reference=1.0,
@@ -394,7 +397,7 @@ def _table(fractions: dict[str, float]) -> Table:
     return Table(
         title="Errors beside what rounding may do",
         caption="The largest error of each law over its bound, over all seeds, contexts and scales; the law is broken "
-        "above 1. The bounds on the gain are not made of rounding alone: they are nearly reached.",
+        "above 1. The bounds on the gain are not made of rounding alone: near 1 they could hardly be better.",
         columns=["law", "largest error over bound"],
         rows=[[law, f"{fraction:.3g}"] for law, fraction in fractions.items()],
     )

@@ -22,7 +22,6 @@ from toy_models.score_survey import (
     DENSE,
     DIRECTIONS,
     FAMILIES,
-    SEEDS,
     THRESHOLD_SCORES,
     Family,
     Separation,
@@ -52,7 +51,8 @@ def check_scores(run: Run, statement: Statement = Statement()) -> Finding:
     for family, density in DENSE:
         for score in (*statement.high, *statement.low):
             separations = found.separations[family, density]
-            auc = found.interval(functools.partial(Separation.auc, score=score, group=statement.group), separations)
+            figure = functools.partial(Separation.auc, score=score, group=statement.group)
+            auc = found.interval(figure, separations)
             up = score in statement.high
             right = auc.low >= SEPARATES if up else auc.high <= DOES_NOT
             wrong = auc.high < SEPARATES if up else auc.low > DOES_NOT
@@ -62,6 +62,7 @@ def check_scores(run: Run, statement: Statement = Statement()) -> Finding:
                     "density": density,
                     "score": score,
                     "auc": auc.to_json(),
+                    "auc_by_seed": [figure(one) for one in separations],
                     "said": f"at least {SEPARATES}" if up else f"at most {DOES_NOT}",
                     "right": right,
                     "wrong": wrong,
@@ -75,8 +76,8 @@ def check_scores(run: Run, statement: Statement = Statement()) -> Finding:
     whole = statement == Statement()
     return Finding(
         status=status,
-        evidence={"judged": rows, **(_evidence(found) if whole else {})},
-        witness={**failures[0], "seeds": SEEDS[run.profile]} if failures else None,
+        evidence={"seeds": list(found.seeds), "judged": rows, **(_evidence(found) if whole else {})},
+        witness={**failures[0], "seeds": list(found.seeds)} if failures else None,
         exhibits=_exhibits(found) if whole else (),
     )
 
@@ -107,7 +108,6 @@ def _evidence(found: Survey) -> dict[str, Any]:
             },
         }
     return {
-        "seeds": len(next(iter(found.separations.values()))),
         "directions_per_group": DIRECTIONS,
         "contexts": CONTEXTS,
         "boundary": {
@@ -136,15 +136,16 @@ def _exhibits(found: Survey) -> tuple[Exhibit, ...]:
 
 def _heatmap(found: Survey, family: Family) -> Heatmap:
     captions = (
-        "Angular distance falls below chance where features are dense: these lie in opposite pairs on orthogonal axes, "
-        "where every direction has the same energy. Scores of single units do not notice.",
-        "Angular distance fails where the model can no longer afford a threshold; scores of single units go on.",
-        "Without a learned threshold angular distance fades as density grows; scores of single units hardly notice.",
+        "Here dense features lie in opposite pairs on orthogonal axes, where every direction has the same energy: read "
+        "the first row for what angular distance makes of them, the rows of single units for what it may miss.",
+        "A denser model can afford less of a threshold: follow the first row to the right, and beside it the scores of "
+        "single units.",
+        "No threshold was learned here: follow the first row to the right, and beside it the scores of single units.",
     )
     return Heatmap(
         title=f"Features against random directions: {family.label}",
-        caption="Probability that a feature scores above a random direction, mean over seeds. "
-        + captions[FAMILIES.index(family)],
+        caption="Probability that a feature scores above a random direction, mean over seeds: 1 separates all, 0.5 is "
+        "chance. " + captions[FAMILIES.index(family)],
         x_label="density p",
         y_label="score",
         values=[[found.auc(family, density, score).value for density in found.densities] for score in SCORES],
@@ -160,8 +161,9 @@ def _curve(found: Survey) -> Curve:
     lines = {SCORES[score].label: [found.auc(family, density, score) for density in found.densities] for score in shown}
     return Curve(
         title="Where the boundary lies",
-        caption=f"{family.label}. Angular distance falls to chance as features become dense; the same effects, read "
-        "unit by unit, tell features apart at every density. Bands: 95 % over seeds.",
+        caption=f"{family.label}. Where a line falls below {DOES_NOT:g} the score no longer tells features from random "
+        f"directions, at {SEPARATES:g} it does; 0.5 is chance. All scores read the same effects: angular distance adds "
+        "them up over units, others look at single ones. Bands: Student's 95 % over seeds.",
         x_label="density p",
         y_label="AUC",
         x=list(found.densities),
@@ -181,7 +183,8 @@ def _threshold_curve(found: Survey) -> Curve:
     return Curve(
         title="A threshold kills spread effects",
         caption=f"{CAUSES[0].label}, p = {CAUSES[1]}: nothing is trained, only the bias of all units is lowered. "
-        "With that threshold angular distance comes to separate them too; scores of single units did so without.",
+        "If thresholds are what angular distance needs, its line rises from left to right; compare those of single "
+        "units at a bias of 0.",
         x_label="threshold (minus the bias)",
         y_label="AUC",
         x=[-bias for bias in BIASES],
@@ -203,10 +206,10 @@ def _table(found: Survey) -> Table:
     return Table(
         title="Up to which density each score separates",
         caption="The density at which the AUC of features against random directions falls below 0.75, with its "
-        "interval over seeds; beside it the AUC against negated features and what the score makes of an effect spread "
-        "over many units. Thresholds kill spread effects, and dense models have none: then the scores that add up lose "
-        "the features, and those that look at single units keep them. Starting from presence 0 helps in between: it "
-        "takes away the differences that come from how directions lie to the mean activation (last column but one).",
+        "interval over seeds ('never': it starts below); beside it the AUC against negated features and what the score "
+        "makes of an effect spread over many units. Compare scores that add effects up with those of single units. A "
+        "correlation far from 0 (last column but one) says that the score goes by how a direction lies to the mean "
+        "activation; compare scores that start from presence 0.",
         columns=[
             "score",
             *(family.label for family in FAMILIES),

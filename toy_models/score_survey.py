@@ -8,8 +8,8 @@ A *configuration* is a kind of model (trained, or random features read back with
   ``n = 2d`` put all of theirs in opposite pairs;
 - the ratio of the means of features and random directions.
 
-Seeds are the unit of chance: intervals are those of their mean. A score's *boundary* is the density at which its AUC
-falls below 0.75 for the first time, interpolated in ``log p``.
+Seeds are the unit of chance: intervals are Student's for their mean. A score's *boundary* is the density at which its
+AUC falls below 0.75 for the first time, interpolated in ``log p``; its interval is where the two ends of the AUC's do.
 
 The causes are tested by themselves, on dense random features: with no training, a bias put in by hand stands for the
 threshold that a sparse model learns; and the scores of random directions are correlated with their mean presence.
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.geometry import gram, presence, random_directions
-from sensverify.statistics import Interval, mean_interval
+from sensverify.statistics import Interval, seed_mean
 from toy_models.scores import SCORES, estimate_all
 from toy_models.store import store_of
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
@@ -121,10 +121,15 @@ def separate(model: SuperpositionModel, names: Iterable[str] = tuple(SCORES)) ->
     )
 
 
+def seeds_of(run: Run) -> list[int]:
+    """No other claim's, nor those of development."""
+    return [1000 * run.seed + FIRST_SEED + i for i in range(SEEDS[run.profile])]
+
+
 def models(run: Run) -> dict[tuple[Family, float], list[SuperpositionModel]]:
     """One model per seed in every configuration."""
     cells = [(family, density) for family in FAMILIES for density in DENSITIES[run.profile]]
-    seeds = [1000 * run.seed + FIRST_SEED + i for i in range(SEEDS[run.profile])]
+    seeds = seeds_of(run)
     trained = [cell for cell in cells if cell[0].trained]
     made = dict(zip(trained, grid(run, [configure(*cell) for cell in trained], seeds), strict=True))
     return {cell: made.get(cell) or [planted(configure(*cell), seed) for seed in seeds] for cell in cells}
@@ -165,14 +170,14 @@ class Survey:
     separations: dict[tuple[Family, float], list[Separation]]
     losses: dict[tuple[Family, float], float]
     thresholds: dict[float, list[Separation]]
-    seed: int
+    seeds: Sequence[int]
 
     def interval(self, figure: Callable[[Separation], float], separations: list[Separation]) -> Interval:
         """Mean over seeds; NaN if it is NaN for one of them."""
         values = torch.tensor([figure(one) for one in separations], dtype=torch.float64)
         if values.isnan().any():
             return Interval(math.nan, math.nan, math.nan)
-        return mean_interval(values, torch.Generator().manual_seed(self.seed))
+        return seed_mean(values)
 
     def auc(self, family: Family, density: float, score: str, against: str = "random") -> Interval:
         """Features against another group."""
@@ -180,18 +185,17 @@ class Survey:
             functools.partial(Separation.auc, score=score, against=against), self.separations[family, density]
         )
 
-    def curve(self, family: Family, score: str) -> Tensor:
-        """AUC, ``[seeds, densities]``."""
-        columns = [[one.auc(score) for one in self.separations[family, density]] for density in self.densities]
-        return torch.tensor(columns, dtype=torch.float64).T
-
     def boundary(self, family: Family, score: str) -> Interval:
-        """The density where the seeds' mean AUC falls below 0.75; infinite if it never does. Seeds are resampled."""
-        curves = self.curve(family, score)
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randint(len(curves), (200, len(curves)), generator=generator)
-        replicates = sorted(crossing(self.densities, row) for row in curves[drawn].mean(1).tolist())
-        return Interval(crossing(self.densities, curves.mean(0).tolist()), replicates[4], replicates[-5])
+        """The density where the seeds' mean AUC falls below 0.75, and where the ends of its interval do.
+
+        Infinite for one that never does, 0 for one that starts below.
+        """
+        curve = [self.auc(family, density, score) for density in self.densities]
+        return Interval(
+            crossing(self.densities, [one.value for one in curve]),
+            crossing(self.densities, [one.low for one in curve]),
+            crossing(self.densities, [one.high for one in curve]),
+        )
 
 
 def crossing(densities: Sequence[float], auc: Sequence[float]) -> float:
@@ -224,7 +228,7 @@ def survey(run: Run) -> Survey:
             lowered = [planted(model.config, model.seed, bias) for model in made[CAUSES]]
             thresholds[bias] = _kept(run, CAUSES, lowered, THRESHOLD_SCORES)
         run.progress("comparing scores", len(made), len(made))
-        return Survey(DENSITIES[run.profile], separations, losses, thresholds, run.seed)
+        return Survey(DENSITIES[run.profile], separations, losses, thresholds, seeds_of(run))
 
     return run.shared("toy_models.scores_compared", make)
 

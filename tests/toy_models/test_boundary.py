@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -179,6 +180,19 @@ def test_who_knows_the_ratios_is_supported_and_who_knows_their_mean_is_refuted(t
     assert ignorant.status is Status.REFUTED
     assert ignorant.witness is not None
     assert boundary_check.check_one(run).status is Status.REFUTED
+
+
+def test_where_no_measured_ratio_falls_to_1_nothing_is_said_of_the_boundary(tmp_path: Path) -> None:
+    ratios = {0.02: 1.8, 0.05: 1.6, 0.1: 1.4, 0.2: 1.3}
+    run = _run_with(tmp_path, ratios)
+    knowing = boundary_check._judge(run, list(ratios.values()), {}, ())
+    assert knowing.status is Status.INCONCLUSIVE
+    assert "no boundary" in str(knowing.evidence["reason"])
+    assert knowing.evidence["largest_factor_between_densities"] is None
+    json.dumps(knowing.evidence, allow_nan=False)
+    wrong = boundary_check.check_one(run)  # the other two figures still refute
+    assert wrong.status is Status.REFUTED
+    json.dumps(wrong.witness, allow_nan=False)
 
 
 def test_every_check_of_the_claim_exists() -> None:

@@ -8,6 +8,7 @@ from sensverify.claims import Run
 from sensverify.verdicts import Status
 from toy_models import budget
 from toy_models.budget import account, most_present
+from toy_models.catalogue.laws import claims
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel
 
 
@@ -71,6 +72,14 @@ def test_sets_are_the_most_present_features_with_their_largest_overlap(signed):
                 assert k <= float(sets.bound[b, k - 1]) * (1 + 1e-12)
 
 
+def test_the_statement_names_the_largest_set_that_is_looked_at():
+    (claim,) = (claim for claim in claims if claim.id == "TM-6")
+    assert f"k ≤ {budget.LARGEST_SET} features" in claim.statement
+    assert any(f"every k from 2 to {budget.LARGEST_SET}:" in hypothesis for hypothesis in claim.hypotheses)
+    many = torch.full((1, budget.LARGEST_SET + 9), 0.1)
+    assert most_present(many, torch.eye(many.shape[1]), signed=True).tau.shape[1] == budget.LARGEST_SET
+
+
 def test_presences_are_those_of_numpy():
     columns = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
     one = account(model_of(columns), 20, "random")
@@ -94,6 +103,9 @@ def test_no_trained_model_overspends(run):
     finding = budget.check_budget(run)
     assert finding.status is Status.SUPPORTED
     assert min(finding.evidence["sets_with_a_bound"].values()) > 0
+    assert finding.evidence["seeds"] == [3600, 3601, 3602]
+    for label in budget.accounts(run):
+        assert finding.evidence[label]["seeds"] == [3600, 3601, 3602]
     for exhibit in finding.exhibits:
         exhibit.to_json()
 
@@ -102,4 +114,5 @@ def test_no_trained_model_overspends(run):
 def test_every_false_twin_is_refuted_with_a_context(run, twin):
     finding = twin(run)
     assert finding.status is Status.REFUTED
+    assert finding.evidence["seeds"] == [3600, 3601, 3602]
     assert finding.witness["context"] >= 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 
 import pytest
 import torch
@@ -192,8 +193,11 @@ def test_exhibits_leave_cells_empty_that_were_not_measured(table_of):
 def test_the_sensitivity_ratio_is_measured_with_both_references(table_of):
     for result in table_of(stubs(plain=1.0)):
         for reference in phase.REFERENCES:
-            interval = result.ratio(reference)
-            assert 0 < interval.low <= interval.value <= interval.high
+            interval, ratios = result.ratio(reference), result.ratios[reference]
+            assert min(ratios) > 0
+            half = 4.303 * statistics.stdev(ratios) / 3**0.5  # Student's quantile for three models
+            assert interval.high - interval.value == pytest.approx(half, rel=1e-3)
+            assert interval.value == pytest.approx(statistics.fmean(ratios))
 
 
 def test_a_cell_says_what_is_asked_in_it():

@@ -14,6 +14,7 @@ from sensverify.geometry import Centring, nearest, random_directions
 from sensverify.sensitivity import estimate_on
 from sensverify.verdicts import Status
 from toy_models import planted as planted_module
+from toy_models import planted_recovery
 from toy_models.catalogue.transformer import claims
 from toy_models.planting import PlantingConfig, export, plant, words
 from toy_models.transformer import TransformerReadout
@@ -117,11 +118,42 @@ def test_every_false_twin_is_refuted_with_a_witness(run, twin):
 @pytest.mark.parametrize("claim", claims, ids=lambda claim: claim.id)
 def test_every_check_concludes_with_plain_evidence_on_three_seeds(run, claim):
     finding = resolve(claim.check)(run)
-    seeds = finding.evidence.get("seeds") or finding.evidence["largest_effect_beyond_shrinkage"]
-    assert len(seeds) >= 3
+    assert len(finding.evidence["seeds"]) >= 3
     json.dumps([finding.evidence, *(exhibit.to_json() for exhibit in finding.exhibits)])
     if claim.id in ("TM-8", "TM-8.plain", "TM-8.selective"):  # decided even on models this small
         assert finding.status is claim.expected
+
+
+def test_a_search_of_sparse_features_is_judged_beside_controls_on_its_own_models(run):
+    finding = planted_recovery.check_recovery_of_sparse_features(run)
+    assert finding.evidence["model"]["threshold"] == 0.4
+    assert set(finding.evidence["controls"]) == {planted_module.RISES, planted_module.FROM_ACTIVATIONS}
+    for control in finding.evidence["controls"].values():
+        assert set(control["by_model"]) == set(finding.evidence["seeds"])
+    random = planted_recovery.check_sparse_recovery_by_random(run)
+    assert random.evidence["model"] == finding.evidence["model"]
+
+
+@pytest.mark.parametrize(("control", "status"), [("features", Status.REFUTED), ("random", Status.INCONCLUSIVE)])
+def test_no_search_is_refuted_where_no_search_is_seen_to_succeed(run, monkeypatch, control, status):
+    """The judged search returns random directions; the control what was planted, or random directions too."""
+
+    def find(run, subject, name):
+        if name == planted_module.PEAK or control == "random":
+            return random_directions(8, SMALL.width, Centring.MEAN, subject.generator(9))
+        return subject.planted.features[:8]
+
+    monkeypatch.setattr(planted_recovery, "find", find)
+    finding = planted_recovery.check_recovery_of_sparse_features(run)
+    assert finding.status is status
+    assert finding.evidence["controls"][planted_module.RISES]["finds_most"] is (control == "features")
+    assert (finding.witness is None) is (status is Status.INCONCLUSIVE)
+    assert ("reason" in finding.evidence) is (status is Status.INCONCLUSIVE)
+
+
+def test_a_peak_of_rises_does_not_see_what_falls():
+    clean, moved = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[[0.0, 4.0, 1.0]]])
+    assert planted_module.rises(clean, moved).tolist() == [[16.0 + 1.0]]
 
 
 def test_a_check_reaches_the_same_figures_twice(run, tmp_path):

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import toy_models
-from pythia.subject import SHIPPED_PREDICTIONS
+from pythia import discovered, invariance, sparsity
+from pythia.subject import SHIPPED_PREDICTIONS, prediction
 from sensverify import cli
-from sensverify.claims import Run
+from sensverify.claims import Run, Subject
 from sensverify.discovery import SearchOptions
-from sensverify.predictions import Prediction, load_predictions
+from sensverify.errors import InputError, Interrupted
+from sensverify.predictions import Prediction, handed_over, load_predictions, write_predictions
 from sensverify.sparsity import CHANCE_MULTIPLE
 from sensverify.statistics import Interval, group_ratio
 from sensverify.suites import load_suites
@@ -170,8 +172,68 @@ def test_a_prediction_is_not_made_without_its_claims(cheap, tmp_path, missing):
 
 
 def test_nothing_is_written_where_nothing_can_be_derived(cheap, tmp_path):
-    predictions.derive(Run(seed=0, directory=tmp_path), [])
+    run = Run(seed=0, directory=tmp_path)
+    predictions.derive(run, [])
     assert not list(tmp_path.iterdir())
+    assert not handed_over(run)
+
+
+def test_what_an_earlier_run_left_is_gone_where_nothing_can_be_derived(cheap, tmp_path):
+    everything = [decided(claim) for claim in claims]
+    predictions.derive(Run(seed=0, directory=tmp_path), everything)
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
+    later = Run(seed=0, directory=tmp_path)
+    predictions.derive(later, [])
+    assert not list(tmp_path.iterdir())
+    assert prediction(later, "PY-4")[1] == "shipped with the package"
+
+
+def test_what_an_earlier_run_left_is_gone_while_rules_are_applied(cheap, monkeypatch, tmp_path):
+    everything = [decided(claim) for claim in claims]
+    predictions.derive(Run(seed=0, directory=tmp_path), everything)
+
+    def stopped(run):
+        raise Interrupted("stopped")
+
+    monkeypatch.setitem(predictions.RULES, "PY-7", stopped)
+    with pytest.raises(Interrupted):
+        predictions.derive(Run(seed=0, directory=tmp_path), everything)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_judged_by_this_runs_predictions_before_those_of_an_earlier_run(cheap, tmp_path):
+    everything = [decided(claim) for claim in claims]
+    first = Run(seed=0, directory=tmp_path)
+    assert prediction(first, "PY-4")[1] == "shipped with the package"
+    predictions.derive(first, everything)
+    derived, origin = prediction(first, "PY-4")
+    assert (derived.derived_from, origin) == ("a test", "derived by the toy suite in this run")
+    later = Run(seed=0, directory=tmp_path)
+    left, origin = prediction(later, "PY-4")
+    assert (left, origin) == (derived, "left in the results folder by an earlier run of the toy suite")
+    predictions.derive(later, [one for one in everything if one.claim.id == "TM-2"])
+    assert prediction(later, "PY-7")[1] == "derived by the toy suite in this run"
+    assert prediction(later, "PY-4")[1] == "shipped with the package"
+    assert set(load_predictions(tmp_path / "predictions.json")) == {"PY-7"}
+
+
+@pytest.mark.parametrize("ids", [set(), {"TM-2"}, set().union(*predictions.NEEDED.values())])
+def test_a_file_that_the_user_gave_is_not_written_over(cheap, tmp_path, ids):
+    given = tmp_path / "predictions.json"
+    given.write_bytes(SHIPPED_PREDICTIONS.read_bytes())
+    run = Run(seed=0, directory=tmp_path, subject=Subject(predictions=tmp_path / "." / "predictions.json"))
+    predictions.derive(run, [decided(claim) for claim in claims if claim.id in ids])
+    assert given.read_bytes() == SHIPPED_PREDICTIONS.read_bytes()
+    assert prediction(run, "PY-4")[0] == load_predictions(SHIPPED_PREDICTIONS)["PY-4"]
+
+
+def test_an_edited_file_in_the_results_folder_is_refused_before_anything_is_computed(cheap, monkeypatch, tmp_path):
+    predictions.derive(Run(seed=0, directory=tmp_path), [decided(claim) for claim in claims])
+    path = tmp_path / "predictions.json"
+    path.write_text(path.read_text().replace('"PY-4"', '"PY-5"', 1))
+    monkeypatch.setattr("pythia.subject.corpus", lambda run: pytest.fail("the corpus was read first"))
+    with pytest.raises(InputError, match="hash"):
+        discovered.preflight(Run(seed=0, directory=tmp_path))
 
 
 def test_what_the_toys_themselves_do_not_show_is_not_predicted(cheap, monkeypatch, tmp_path):
@@ -257,6 +319,100 @@ def test_a_single_edited_digit_is_refused_before_any_model_is_read(name, tmp_pat
     assert code == 2
     assert "predictions" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+SIDES = {
+    **invariance.NEEDED, discovered.PREDICTION: discovered.SIDE, sparsity.PREDICTION: sparsity.SIDE
+}  # fmt: skip
+CLAIM_OF = {"PY-1.norm_output": "PY-1", "PY-1.residual_stream": "PY-1", "PY-4": "PY-4", "PY-7": "PY-7"}
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """A language model that must not be read."""
+    monkeypatch.setattr("pythia.subject.load_model", lambda *_, **__: pytest.fail("a model was read"))
+
+
+def judged_by(path, out, *claim_ids):
+    more = [argument for claim_id in claim_ids for argument in ("--claim", claim_id)]
+    return cli.run(["verify", "pythia", "--predictions", str(path), "--out", str(out), *more])
+
+
+def assert_refused(code, capsys, out, *fragments):
+    told = capsys.readouterr()
+    assert code == 2
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    for fragment in ("expected", "got", "remedy", *fragments):
+        assert fragment in told.err
+    assert not out.exists()
+
+
+def test_the_shipped_file_has_every_side_that_a_claim_needs():
+    shipped = load_predictions(SHIPPED_PREDICTIONS)
+    assert set(SIDES) == set(CLAIM_OF)
+    for name, side in SIDES.items():
+        assert getattr(shipped[name], side) is not None
+
+
+@pytest.mark.parametrize("name", sorted(CLAIM_OF))
+def test_a_file_without_what_a_claim_of_this_run_needs_is_refused_before_any_model_is_read(
+    name, tmp_path, no_model, capsys
+):
+    rest = [one for one in load_predictions(SHIPPED_PREDICTIONS).values() if one.id != name]
+    write_predictions(tmp_path / "mine.json", rest)
+    code = judged_by(tmp_path / "mine.json", tmp_path / "out", CLAIM_OF[name])
+    assert_refused(code, capsys, tmp_path / "out", f"a prediction {name}", "PY-3", "mine.json")
+
+
+@pytest.mark.parametrize("name", sorted(CLAIM_OF))
+def test_a_side_that_is_open_where_a_claim_of_this_run_needs_it_is_refused_before_any_model_is_read(
+    name, tmp_path, no_model, capsys
+):
+    shipped = load_predictions(SHIPPED_PREDICTIONS)
+    other = {"low": "high", "high": "low"}[SIDES[name]]
+    shipped[name] = dataclasses.replace(shipped[name], **{SIDES[name]: None, other: 1.0})
+    write_predictions(tmp_path / "mine.json", shipped.values())
+    code = judged_by(tmp_path / "mine.json", tmp_path / "out", CLAIM_OF[name])
+    assert_refused(code, capsys, tmp_path / "out", f"a number as {SIDES[name]} of the prediction {name}", "null")
+
+
+class _ModelRead(Exception):
+    """Past all refusals of predictions."""
+
+
+@pytest.mark.parametrize("name", sorted(CLAIM_OF))
+def test_what_no_claim_of_this_run_needs_may_be_missing(name, tmp_path, monkeypatch):
+    def read(*_, **__):
+        raise _ModelRead
+
+    monkeypatch.setattr("pythia.subject.load_model", read)
+    needed = [one for one in load_predictions(SHIPPED_PREDICTIONS).values() if CLAIM_OF.get(one.id) == CLAIM_OF[name]]
+    write_predictions(tmp_path / "mine.json", needed)
+    with pytest.raises(_ModelRead):
+        judged_by(tmp_path / "mine.json", tmp_path / "out", CLAIM_OF[name])
+
+
+def test_proofs_and_toys_need_no_predictions(tmp_path):
+    write_predictions(tmp_path / "mine.json", [])
+    assert cli.run(["verify", "proofs", "--claim", "LN-1", "--predictions", str(tmp_path / "mine.json")]) == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not json", b"{}", b"\xff\xfe"])
+def test_a_folder_or_a_file_that_holds_no_predictions_is_refused(content, tmp_path, no_model, capsys):
+    path = tmp_path / "mine.json"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert_refused(judged_by(path, tmp_path / "out", "PY-7"), capsys, tmp_path / "out", "predictions", "mine.json")
+
+
+def test_what_was_checked_before_the_run_is_what_judges(tmp_path, monkeypatch):
+    mine = tmp_path / "mine.json"
+    mine.write_bytes(SHIPPED_PREDICTIONS.read_bytes())
+    run = Run(seed=0, directory=tmp_path, subject=Subject(predictions=mine))
+    monkeypatch.setattr("pythia.subject.corpus", lambda run: None)
+    discovered.preflight(run)
+    mine.unlink()
+    assert prediction(run, "PY-4") == (load_predictions(SHIPPED_PREDICTIONS)["PY-4"], "given by --predictions")
 
 
 def test_toys_are_read_before_language_models_and_never_read_one():

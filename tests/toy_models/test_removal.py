@@ -14,9 +14,10 @@ from sensverify.readout import Batch
 from sensverify.scoring import angular_distance
 from sensverify.sensitivity import PresenceLaw, estimate_on
 from sensverify.verdicts import Status, to_plain
-from toy_models import removal_classifier, removal_found
+from toy_models import removal_check, removal_classifier, removal_found
 from toy_models.catalogue.removal import claims
 from toy_models.removal import (
+    Decomposition,
     classify,
     decompose,
     lean,
@@ -27,7 +28,7 @@ from toy_models.removal import (
     removal_threshold,
     step_gain,
 )
-from toy_models.removal_found import proportion
+from toy_models.removal_found import over_models, proportion, share_over_models
 from toy_models.removal_planted import cases, planted
 
 WIDTH = 12
@@ -244,6 +245,50 @@ def test_a_share_of_all_has_an_interval_with_width():
     interval = proportion(10, 10)
     assert interval.value == interval.high == 1
     assert interval.low == pytest.approx(0.722, abs=1e-3)
+
+
+def parts_of(removal, addition, reduction):
+    """A decomposition ``[1, 2]`` of one direction on two contexts alike."""
+    tables = [torch.full((1, 2), value, dtype=torch.float64) for value in (removal, addition, reduction)]
+    none = torch.zeros(1, 2, dtype=torch.float64)
+    return Decomposition(
+        effect=sum(tables), removal=tables[0], addition=tables[1], reduction=tables[2],
+        removal_alone=none, onward_alone=none, presence=none,
+    )  # fmt: skip
+
+
+def test_addition_counts_no_reduction():
+    """By hand: an effect of 0.9 against 0.4; of the difference 0.5, removal is 0.1, addition 0.15, reduction 0.25."""
+    item = removal_check.Negatives(
+        model="by hand", seed=0, negated=parts_of(0.2, 0.25, 0.45), random=parts_of(0.1, 0.1, 0.2),
+        active=torch.zeros(1, 2, dtype=torch.bool), closest=torch.ones(1), by_mechanism=(),
+    )  # fmt: skip
+    found = removal_check.excess(item)
+    assert found.ratio.value == pytest.approx(0.9 / 0.4)
+    assert found.addition.value == pytest.approx(0.3)
+    assert found.reduction.value == pytest.approx(0.5)
+    assert removal_check.excess(item, lambda parts: parts.removal).addition.value == pytest.approx(0.2)
+    assert found.inactive.value == pytest.approx(1)
+    assert removal_check._judge_excess([found], {}, ()).status is Status.REFUTED
+
+
+def test_in_the_plane_one_move_adds_and_another_reduces():
+    """From presence 1/2, at 60 degrees, back to α = 0 or on to α = √3/2: by 30 degrees, a distance (1 − cos 30°)/2."""
+    moved = (1 - math.cos(math.pi / 6)) / 2
+    for alpha, added, reduced in ((0.0, 0, moved), (math.sqrt(3) / 2, moved, 0)):
+        law = PresenceLaw(low=alpha, high=alpha)
+        parts = decompose(Identity(), AXIS, batch=at(0.5), generator=seeded(), draws=1, law=law)
+        found = [parts.removal.item(), parts.addition.item(), parts.reduction.item()]
+        assert found == pytest.approx([0, added, reduced])
+
+
+def test_models_and_not_their_directions_are_the_unit_of_chance():
+    means = over_models([torch.full((50,), value) for value in (0.1, 0.2, 0.3)], 0)
+    assert (means.value, means.high - means.value) == pytest.approx((0.2, 4.303 * 0.1 / 3**0.5), rel=1e-3)
+    unlike = [torch.zeros(50, dtype=torch.bool), torch.ones(50, dtype=torch.bool)]
+    assert (share_over_models(unlike, 0).low, share_over_models(unlike, 0).high) == (0, 1)
+    none = share_over_models([torch.zeros(5, dtype=torch.bool)] * 2, 0)
+    assert (none.low, none.high) == (0, proportion(0, 10).high)
 
 
 @pytest.fixture(scope="module")

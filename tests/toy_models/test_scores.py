@@ -117,6 +117,21 @@ def test_a_feature_whose_negative_is_a_feature_is_not_negated():
     assert len(separate(model, ["angular"]).means["angular"]["negated feature"]) == 2
 
 
+def test_the_boundary_has_the_interval_of_the_curve(monkeypatch):
+    """Three seeds whose AUC spread by hand: Student's quantile for three is 4.303."""
+    family, densities = Family(trained=False, load=2), (0.01, 0.1, 1.0)
+    curves = {0.01: (0.99, 0.99, 0.99), 0.1: (0.8, 0.8, 0.8), 1.0: (0.5, 0.6, 0.7)}
+    separations = {
+        (family, p): [score_survey.Separation({}, torch.tensor(v)) for v in row] for p, row in curves.items()
+    }
+    monkeypatch.setattr(score_survey.Separation, "auc", lambda self, score, group="", against="": float(self.presence))
+    found = score_survey.Survey(densities, separations, {}, {}, (1, 2, 3)).boundary(family, "any")
+    half = 4.303 * 0.1 / 3**0.5
+    expected = [10 ** -(1 - 0.05 / (0.8 - end)) for end in (0.6, 0.6 - half)]
+    assert (found.value, found.low) == pytest.approx(expected, rel=1e-3)
+    assert found.high == math.inf
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of small models; the check itself is the product's."""
@@ -139,6 +154,8 @@ def test_every_false_twin_is_refuted_with_a_witness(run, twin):
     finding = twin(run)
     assert finding.status is Status.REFUTED
     assert finding.witness["auc"]["high"] < score_check.SEPARATES
+    assert finding.evidence["seeds"] == finding.witness["seeds"] == [3900, 3901, 3902]
+    assert all(len(row["auc_by_seed"]) == 3 for row in finding.evidence["judged"])
 
 
 def test_the_check_shows_what_it_judges(run):

@@ -9,14 +9,15 @@ claims: tuple[Claim, ...] = (
         id="TM-6",
         statement=(
             "No activation of a trained superposition model, sparse or dense, overspends the norm budget: the squared "
-            "presences of all features sum to at most λ_max(G), and k features with presence at least τ in size and "
-            "pairwise overlap at most μ < τ² are at most (1−μ)/(τ²−μ)."
+            "presences of all features sum to at most λ_max(G), and k ≤ 64 features with presence at least τ in size "
+            "and pairwise overlap at most μ < τ² are at most (1−μ)/(τ²−μ)."
         ),
         formula=r"\sum_i \rho_i^2 \leq \lambda_{\max}(G), \qquad k \leq \frac{1 - \mu}{\tau^2 - \mu}",
         hypotheses=(
             "unit directions of the represented features; d = 32, n = 2d, 4d, 8d, p = 0.02 and p = 0.2",
-            "for every context and every k ≥ 2: the k most present features, τ the presence of the last of them, μ "
-            "the largest overlap within this set; once with |ρ| and |⟨s_i, s_j⟩|, once with their signs",
+            "for every context and every k from 2 to 64: the k most present features, τ the presence of the last of "
+            "them, μ the largest overlap within this set; once with |ρ| and |⟨s_i, s_j⟩|, once with their signs",
+            "larger sets are tried by the sum of squares alone",
             "nothing is claimed of a set with μ ≥ τ²; float64, up to rounding",
         ),
         source="THEORY TM-6, RN-4",

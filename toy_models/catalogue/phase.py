@@ -12,8 +12,8 @@ _CELLS = (
     "n = 2d; p = 0.01 to 0.5"
 )
 _SEEDS = (
-    "3 models a cell; bootstrap interval of their mean over models (of three, nearly their range); regions and "
-    "thresholds were fixed on other seeds"
+    "3 models a cell; 95 % interval of their mean, models and the features (or directions) of each resampled; regions "
+    "and thresholds were fixed on other seeds"
 )
 _SAME = (
     "every method looks at the same 4,096 contexts, is asked for the same number of directions (3n/2, at most 256 or "

@@ -19,13 +19,16 @@ claims = (
         "more than half of it is addition, and more than half comes from contexts in which f is inactive.",
         formula=r"\mathrm{SeS}(-f) > \mathrm{SeS}(\text{random}), \quad D = \tfrac14\|\delta\|^2 = "
         r"\tfrac14\langle\delta_{\text{removal}}, \delta\rangle + "
-        r"\tfrac14\langle\delta_{\text{addition}}, \delta\rangle",
+        r"\tfrac14\langle\delta_{\text{onward}}, \delta\rangle, \quad "
+        r"\text{addition: onward where } \alpha \geq \rho",
         hypotheses=(
             "trained superposition models, n = 64, d = 32, p = 0.02; full profile also n = 256, d = 64, p = 0.01",
-            "each effect split between the way from x to I_s^{max(ρ,0)}(x), removal, and from there on, addition",
+            "each effect split between the way from x to I_s^{max(ρ,0)}(x), removal, and from there on: addition where "
+            "α ≥ ρ (with the shrinkage of the rest that is built into it, RN-3), reduction, which does not count as "
+            "addition, where a positive ρ exceeds α",
             _LAW,
         ),
-        source="THEORY TM-4; Stambler 2025 (removal directions); Elhage et al. 2022 (model)",
+        source="THEORY TM-4, RN-3; Stambler 2025 (removal directions); Elhage et al. 2022 (model)",
         expected=Status.SUPPORTED,
         check="toy_models.removal_check:check_negatives",
         false_twins=(

@@ -19,7 +19,7 @@ claims: tuple[Claim, ...] = (
         hypotheses=(
             "h = Wx with x_i ~ U(0, 1) with probability p, else 0; read-out ReLU(Wᵀh + b); d = 32",
             "trained with n = 2d at p = 0.2 and with n = 4d at p = 0.5; random unit features, b = 0, n = 4d at p = 0.5",
-            "s uniform on the sphere; 64 directions of each kind; the interval is that of the mean over seeds",
+            "s uniform on the sphere; 64 directions of each kind; the interval is Student's for the mean over seeds",
             "configurations and thresholds chosen on other seeds than those judged",
         ),
         source="THEORY TM-3 (which score moves the boundary, and why); SE-5",
