@@ -114,4 +114,4 @@ def test_predictions_given_by_the_user_come_first_and_edited_ones_are_refused(ru
         prediction(mine, "PY-99")
     copy.write_text(copy.read_text().replace('"PY-4"', '"PY-5"'))
     with pytest.raises(InputError, match="hash"):
-        preflight(mine)
+        preflight(Run(seed=0, directory=tmp_path, subject=Subject(predictions=copy)))
