@@ -14,9 +14,10 @@ from sensverify.directions import save_directions
 from sensverify.discovery import SearchOptions, SearchState, search
 from sensverify.errors import InputError
 from sensverify.evaluation import Evaluation, evaluate_directions
-from sensverify.predictions import PREDICTIONS_NAME, Prediction, Side, handed_over, load_predictions
+from sensverify.predictions import PREDICTIONS_NAME, Prediction, Side, load_predictions
 from sensverify.sites import Site, SiteOptions
 
+PREDICTING_SUITE = "toy_models"
 SHIPPED_PREDICTIONS = Path(__file__).parent / PREDICTIONS_NAME
 
 
@@ -74,7 +75,8 @@ def prediction(run: Run, name: str, side: Side | None = None) -> tuple[Predictio
     :class:`~sensverify.errors.InputError` for a file that was edited, for an interval that is open on ``side``, and for
     a user's file without this prediction.
     """
-    given, derived, folder = run.subject.predictions, handed_over(run), run.directory / PREDICTIONS_NAME
+    given, folder = run.subject.predictions, run.directory / PREDICTIONS_NAME
+    derived: dict[str, Prediction] | None = run.conclusions.get(PREDICTING_SUITE)
     if given is not None:
         candidates, origin = _loaded(run, given), "given by --predictions"
         if name not in candidates:

@@ -63,6 +63,7 @@ class Run:
         self.profile: Profile = profile
         self.subject = subject or Subject()
         self.progress = progress
+        self.conclusions: dict[str, Any] = {}
         self._shared: dict[str, Any] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._guard = threading.Lock()
@@ -113,15 +114,15 @@ class Claim:
 class Suite:
     """The claims of one folder, and what is done with their verdicts when all have been decided.
 
-    ``conclude`` names a function ``(Run, Sequence[Verdict]) -> None``; the toy suite derives its
-    predictions for language models there. ``worker`` names a function without arguments: if it is given, claims are
-    decided side by side, in one thread per processor, and each thread calls it first. Checks of such a suite share
-    nothing but what :meth:`Run.shared` gives them.
+    ``conclude`` names a function ``(verdicts, *, run) -> Any``; the toy suite derives its predictions for language
+    models there. What it returns is kept in :attr:`Run.conclusions` under the suite's name, for suites that come later.
+    With ``side_by_side`` claims are decided, and concluded, in one process per processor: checks share what
+    :meth:`Run.shared` gives them only with those of the same module, and everything else on disk.
     """
 
     claims: tuple[Claim, ...]
     conclude: str | None = None
-    worker: str | None = None
+    side_by_side: bool = False
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)

@@ -6,6 +6,9 @@ The command line turns an :class:`InputError` into one line on stderr and exit c
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 
 class SensverifyError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -22,6 +25,10 @@ class InputError(SensverifyError):
         # What came may hold line breaks (a library's message, a pasted value); the report is one line.
         self.expected, self.got, self.remedy = (" ".join(part.split()) for part in (expected, got, remedy))
         super().__init__(f"expected {self.expected}, got {self.got}; remedy: {self.remedy}")
+
+    def __reduce__(self) -> tuple[Callable[[], InputError], tuple[()]]:
+        # An exception is pickled by its positional arguments, of which there are none.
+        return functools.partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy), ()
 
 
 class UsageError(InputError):

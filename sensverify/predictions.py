@@ -86,7 +86,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def hand_over(run: Run, predictions: Iterable[Prediction]) -> None:
+def replace_predictions(run: Run, predictions: Iterable[Prediction]) -> None:
     """Make ``predictions.json`` in the run's folder that of this run, whatever an earlier run left there.
 
     With no predictions there is no file afterwards. A file that the user gave to judge by is input and stays as it is.
@@ -94,22 +94,12 @@ def hand_over(run: Run, predictions: Iterable[Prediction]) -> None:
     """
     path, entries = run.directory / PREDICTIONS_NAME, list(predictions)
     given = run.subject.predictions
-    if given is None or given.resolve() != path.resolve():
-        if entries:
-            write_predictions(path, entries)
-        else:
-            _remove(path)
-    _handed_over(run).append({entry.id: entry for entry in entries})
-
-
-def handed_over(run: Run) -> dict[str, Prediction] | None:
-    """What :func:`hand_over` was last given in this run, by ID; None if it was not called."""
-    calls = _handed_over(run)
-    return calls[-1] if calls else None
-
-
-def _handed_over(run: Run) -> list[dict[str, Prediction]]:
-    return run.shared("sensverify.predictions", list)
+    if given is not None and given.resolve() == path.resolve():
+        return
+    if entries:
+        write_predictions(path, entries)
+    else:
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 from sensverify.claims import Claim, Run, Suite, resolve
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.verdicts import Finding, Status, Verdict
-from sensverify.workers import side_by_side
+from sensverify.workers import Work, side_by_side
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,28 +40,33 @@ def preflight(selection: Sequence[tuple[str, Claim]], run: Run) -> None:
 def run_claims(selection: Sequence[tuple[str, Claim]], suites: dict[str, Suite], run: Run) -> Generator[Verdict]:
     """Yield a verdict per selected claim, in order, concluding each suite after its last claim.
 
-    A suite with workers is concluded in one of them: figures must not depend on which thread computes them.
-
     Call :func:`preflight` first. Raises what :func:`run_claim` raises.
     """
     for name, group in itertools.groupby(selection, key=lambda pair: pair[0]):
-        suite = suites[name]
-        decide = functools.partial(run_claim, suite=name, run=run)
-        decided = []
+        suite, decided = suites[name], []
         # closed, not left to the garbage collector: whatever runs has ended when the caller's exception is handled
-        with contextlib.closing(_each(suite, decide, [claim for _, claim in group], run)) as verdicts:
-            for verdict in verdicts:
+        decisions = _each(suite, functools.partial(run_claim, suite=name), [claim for _, claim in group], run, _module)
+        with contextlib.closing(decisions):
+            for verdict in decisions:
                 decided.append(verdict)
                 yield verdict
         if suite.conclude is not None:
-            end = functools.partial(resolve(suite.conclude), run)
-            with contextlib.closing(_each(suite, end, [decided], run)) as ended:
-                list(ended)
+            with contextlib.closing(_each(suite, resolve(suite.conclude), [decided], run, id)) as conclusions:
+                (run.conclusions[name],) = conclusions
 
 
-def _each(suite: Suite, apply: Callable[[Item], Result], items: Sequence[Item], run: Run) -> Generator[Result]:
-    """``apply`` to each of ``items``: in the suite's worker threads, if it has any, else here, one after another."""
-    yield from map(apply, items) if suite.worker is None else side_by_side(apply, items, suite.worker, run)
+def _each(
+    suite: Suite, work: Work[Item, Result], items: Sequence[Item], run: Run, kind: Callable[[Item], object]
+) -> Generator[Result]:
+    if suite.side_by_side:
+        yield from side_by_side(work, items, run, kind=kind)
+    else:
+        yield from (work(item, run=run) for item in items)
+
+
+def _module(claim: Claim) -> str:
+    """Claims whose checks are in one module share what they are decided by."""
+    return claim.check.partition(":")[0]
 
 
 def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:

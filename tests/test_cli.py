@@ -300,58 +300,61 @@ def test_an_interrupted_verify_leaves_what_was_decided(tmp_path):
     assert (tmp_path / "report.html").exists()
 
 
-SLOW_SUITE = """
-import sys, time
-import sensverify.suites
-from sensverify.claims import Claim, Suite
-from sensverify.cli import main
+SLOW_CHECKS = """
+import time
 from sensverify.files import write_atomically
 from sensverify.verdicts import Finding, Status
 
 def short(run):
     return Finding(status=Status.SUPPORTED, evidence={})
 
-def computing(run):  # reports nothing, writes again and again
+def computing(run):  # writes again and again
     write_atomically(run.directory / "artefact", "a" * 100_000)
     print("begun", flush=True)
     while True:
         write_atomically(run.directory / "artefact", "a" * 100_000)
-        for _ in range(10):
-            time.sleep(0.001)
+        run.progress("computing", 0, 1)
 
 def calling(run):  # inside one long call
     print("begun", flush=True)
     time.sleep(300)
+"""
+
+SLOW_SUITE = """
+import sys
+import sensverify.suites, sensverify.workers
+from sensverify.claims import Claim, Suite
+from sensverify.cli import main
+from sensverify.verdicts import Status
 
 def claim(name, check):
     return Claim(id=name, statement="It holds.", source="here", expected=Status.SUPPORTED, check=f"slow:{check}")
 
-def begin():
-    pass
-
-kind, worker, *arguments = sys.argv[1:]
-sys.modules["slow"] = sys.modules["__main__"]
-claims = (claim("X-1", "short"), claim("X-2", kind), claim("X-3", kind))
-suite = Suite(claims=claims, worker="slow:begin" if worker == "threads" else None)
-sensverify.suites.load_suites = lambda: {"slow": suite}
-sys.argv[1:] = arguments
-main()
+if __name__ == "__main__":
+    kind, way, *arguments = sys.argv[1:]
+    claims = (claim("X-1", "short"), claim("X-2", kind), claim("X-3", kind))
+    suite = Suite(claims=claims, side_by_side=way == "processes")
+    sensverify.suites.load_suites = lambda: {"slow": suite}
+    sensverify.workers.GRACE = 1.0
+    sys.argv[1:] = arguments
+    main()
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "worker"),
+    ("number", "kind", "way"),
     [
-        (signal.SIGINT, "computing", "threads"),
-        (signal.SIGTERM, "computing", "threads"),
+        (signal.SIGINT, "computing", "processes"),
+        (signal.SIGTERM, "computing", "processes"),
         (signal.SIGTERM, "computing", "alone"),
-        (signal.SIGINT, "calling", "threads"),
+        (signal.SIGINT, "calling", "processes"),
     ],
 )
-def test_an_interrupt_ends_a_long_claim_in_seconds_and_leaves_nothing_half_written(tmp_path, number, kind, worker):
+def test_an_interrupt_ends_a_long_claim_in_seconds_and_leaves_nothing_half_written(tmp_path, number, kind, way):
     program, out = tmp_path / "program.py", tmp_path / "out"
     program.write_text(SLOW_SUITE)
-    command = [sys.executable, str(program), kind, worker, "verify", "slow", "--out", str(out)]
+    (tmp_path / "slow.py").write_text(SLOW_CHECKS)
+    command = [sys.executable, str(program), kind, way, "verify", "slow", "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"

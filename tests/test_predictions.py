@@ -7,7 +7,7 @@ import pytest
 
 from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
-from sensverify.predictions import Prediction, hand_over, handed_over, load_predictions, write_predictions
+from sensverify.predictions import Prediction, load_predictions, replace_predictions, write_predictions
 from sensverify.statistics import Interval
 
 
@@ -220,27 +220,24 @@ def test_an_interval_that_cannot_be_judged_is_none(ends):
         prediction(*ends)
 
 
-# --- What one suite hands over to the next ---------------------------------------------------------------------------
+# --- What a run leaves in its folder ---------------------------------------------------------------------------------
 
 
-def test_what_is_handed_over_is_written_and_known_to_this_run_alone(tmp_path):
-    run = Run(seed=0, directory=tmp_path)
-    assert handed_over(run) is None
-    hand_over(run, [prediction()])
-    assert handed_over(run) == load_predictions(tmp_path / "predictions.json") == {"PY-4": prediction()}
-    assert handed_over(Run(seed=0, directory=tmp_path)) is None
+def test_a_runs_predictions_replace_those_of_an_earlier_run(written):
+    replace_predictions(Run(seed=0, directory=written.parent), [prediction(name="PY-9")])
+    assert load_predictions(written) == {"PY-9": prediction(name="PY-9")}
 
 
-def test_nothing_handed_over_removes_what_an_earlier_run_left(written):
-    hand_over(Run(seed=0, directory=written.parent), [])
+def test_no_predictions_remove_what_an_earlier_run_left(written):
+    replace_predictions(Run(seed=0, directory=written.parent), [])
     assert not written.exists()
-    hand_over(Run(seed=0, directory=written.parent), [])
+    replace_predictions(Run(seed=0, directory=written.parent), [])
 
 
 def test_what_cannot_be_removed_is_told_in_one_line(tmp_path):
     (tmp_path / "predictions.json").mkdir()
     with pytest.raises(InputError, match="which an earlier run left") as caught:
-        hand_over(Run(seed=0, directory=tmp_path), [])
+        replace_predictions(Run(seed=0, directory=tmp_path), [])
     assert "\n" not in str(caught.value)
 
 
@@ -251,5 +248,5 @@ def test_the_file_that_judges_is_not_replaced(written, entries):
     link.symlink_to(written)
     for given in (written, link):
         run = Run(seed=0, directory=written.parent, subject=Subject(predictions=given))
-        hand_over(run, entries)
+        replace_predictions(run, entries)
         assert written.read_bytes() == before

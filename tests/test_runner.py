@@ -35,7 +35,7 @@ def lacks_an_extra(run):
     raise MissingExtraError(package="transformers", extra="lm")
 
 
-def concludes(run, verdicts):
+def concludes(verdicts, *, run):
     CALLS.append(",".join(verdict.claim.id for verdict in verdicts))
 
 

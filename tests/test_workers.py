@@ -1,198 +1,220 @@
-"""Claims decided side by side: in order, stopped when asked, and never twice."""
+"""Work side by side in processes: in order, in the same process where it shares, stopped when asked."""
 
-import threading
+import importlib
+import os
+import sys
 import time
 
 import pytest
-import torch
 
 from sensverify.claims import Claim, FalseTwin, Run, Status, Suite
 from sensverify.errors import InputError, Interrupted
 from sensverify.runner import run_claims
-from sensverify.verdicts import Finding
-from sensverify.workers import side_by_side
-from toy_models.workers import default_threads
+from sensverify.workers import ENVIRONMENT, side_by_side
 
-CALLED: list[str] = []
-HERE = __name__
+WORKS = """
+import os, pathlib, signal, time
+from sensverify.claims import Finding, Status
+from sensverify.errors import InputError, Interrupted
 
+def slow_first(item, *, run):
+    time.sleep(0.2 * (item == 0))
+    return 10 * item
 
-def begin():
-    """What each worker calls first."""
-    CALLED.append(threading.current_thread().name)
+def where(item, *, run):
+    time.sleep(0.1)
+    return os.getpid(), run.shared("pid", os.getpid)
 
+def told(item, *, run):
+    run.progress(f"item {item}", 1, 1)
+    return run.seed, run.profile, str(run.directory), run.subject.model
 
-@pytest.fixture
-def run(tmp_path):
-    CALLED.clear()
-    return Run(seed=0, directory=tmp_path)
+def meet(item, *, run):
+    (run.directory / f"here {item}").touch()
+    end = time.monotonic() + 20
+    while len(list(run.directory.glob("here *"))) < 2:
+        if time.monotonic() > end:
+            return "alone"
+        time.sleep(0.01)
+    return "met"
 
+def refuse_one(item, *, run):
+    if item == 1:
+        raise InputError(expected="a", got="b", remedy="c")
+    return item
 
-@pytest.fixture
-def worker(monkeypatch):
-    """``begin`` under a reference that resolves, wherever the tests are imported from."""
-    monkeypatch.setattr("sensverify.workers.resolve", lambda reference: begin)
-    return "anything:at_all"
+def die(item, *, run):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-
-def test_results_come_in_the_order_of_the_items(run, worker):
-    def slow_first(item):
-        time.sleep(0.05 * (3 - item))
-        return 10 * item
-
-    assert list(side_by_side(slow_first, range(4), worker, run, count=4)) == [0, 10, 20, 30]
-    assert len(CALLED) == 4
-
-
-def test_items_really_run_side_by_side(run, worker):
-    meeting = threading.Barrier(3, timeout=10)
-    assert len(list(side_by_side(lambda item: meeting.wait(), range(3), worker, run, count=3))) == 3
-
-
-def test_an_exception_comes_when_its_items_turn_comes(run, worker):
-    def decide(item):
-        if item == 1:
-            raise InputError(expected="a", got="b", remedy="c")
+def for_ever(item, *, run):
+    if item == 0:
         return item
+    (run.directory / f"begun {item}").touch()
+    try:
+        while True:
+            run.progress("working", 0, 1)
+            time.sleep(0.005)
+    except Interrupted:
+        (run.directory / f"stopped {item}").touch()
+        raise
 
-    answers = side_by_side(decide, range(3), worker, run, count=2)
-    assert next(answers) == 0
-    with pytest.raises(InputError):
-        next(answers)
+def deaf(item, *, run):
+    if item == 0:
+        return item
+    (run.directory / "pid").write_text(str(os.getpid()))
+    time.sleep(300)
 
-
-def test_when_the_caller_goes_away_nothing_more_is_begun_and_what_runs_is_stopped(run, worker):
-    begun, stopped = [], threading.Event()
-
-    def decide(item):
-        begun.append(item)
-        if item == 0:
-            return item
-        try:
-            while True:
-                run.progress("working", 0, 1)
-                time.sleep(0.005)
-        except Interrupted:
-            stopped.set()
-            raise
-
-    listener = run.progress
-    answers = side_by_side(decide, range(50), worker, run, count=2)
-    assert next(answers) == 0
-    answers.close()
-    assert stopped.wait(5)
-    assert len(begun) <= 4
-    assert run.progress is listener
-
-
-def test_shared_work_is_done_once_however_many_ask_for_it(run, worker):
-    made = []
-
-    def make():
-        made.append(1)
-        time.sleep(0.05)
-        return "value"
-
-    decided = list(side_by_side(lambda item: run.shared("key", make), range(6), worker, run, count=3))
-    assert decided == ["value"] * 6
-    assert made == [1]
-
-
-def test_different_shared_work_does_not_wait(run, worker):
-    meeting = threading.Barrier(2, timeout=10)
-
-    def decide(item):
-        return run.shared(f"key {item}", meeting.wait)
-
-    assert len(list(side_by_side(decide, range(2), worker, run, count=2))) == 2
-
-
-def test_a_suite_with_workers_gives_the_verdicts_of_one_without(run, worker, monkeypatch):
-    def check(run):
-        return Finding(status=Status.SUPPORTED, evidence={"seed": run.seed})
-
-    def twin(run):
-        return Finding(status=Status.REFUTED, evidence={}, witness={"n": 1})
-
-    concluded = []
-    named = {"m:check": check, "m:twin": twin, "m:conclude": lambda run, verdicts: concluded.append(len(verdicts))}
-    monkeypatch.setattr("sensverify.runner.resolve", named.__getitem__)
-    claims = tuple(
-        Claim(
-            id=f"X-{i}",
-            statement="It holds.",
-            source="here",
-            expected=Status.SUPPORTED,
-            check="m:check",
-            false_twins=(FalseTwin(statement="It does not.", check="m:twin"),),
-        )
-        for i in range(5)
-    )
-    rows = []
-    for reference in (None, worker):
-        suites = {"toys": Suite(claims=claims, conclude="m:conclude", worker=reference)}
-        verdicts = list(run_claims([("toys", claim) for claim in claims], suites, run))
-        rows.append([(v.claim.id, v.status, v.finding.evidence) for v in verdicts])
-    assert rows[0] == rows[1]
-    assert concluded == [5, 5]
-
-
-def test_nothing_to_decide_is_no_error(run, worker):
-    assert list(side_by_side(lambda item: item, [], worker, run)) == []
-
-
-# --- How many threads torch uses -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three_threads():
-    """A main thread, and a default for new ones, that differ from what toys use."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-def threads_seen():
-    """Torch's number of threads where this is called and in the backward pass of what is computed there."""
+def threads(item, *, run):
+    import torch
     seen = [torch.get_num_threads()]
     x = torch.ones(2, requires_grad=True)
     x.register_hook(lambda gradient: seen.append(torch.get_num_threads()))
     x.sum().backward()
     return seen
 
+def check(run):
+    return Finding(status=Status.SUPPORTED, evidence={"seed": run.seed})
 
-def test_toys_use_one_thread_each_also_when_they_conclude_and_nothing_else_is_changed(run, monkeypatch, three_threads):
-    seen = {}
+def twin(run):
+    return Finding(status=Status.REFUTED, evidence={}, witness={"n": 1})
 
-    def check(run):
+def conclude(verdicts, *, run):
+    return [verdict.claim.id for verdict in verdicts]
+
+def refuse_to_conclude(verdicts, *, run):
+    raise InputError(expected="a", got="b", remedy="c")
+"""
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory):
+    """Functions in a module that another process can import."""
+    folder = tmp_path_factory.mktemp("works")
+    (folder / "works_of_tests.py").write_text(WORKS)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("works_of_tests")
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(seed=7, directory=tmp_path, profile="full")
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
         time.sleep(0.01)
-        return Finding(status=Status.SUPPORTED, evidence={"threads": threads_seen()})
 
-    def conclude(run, verdicts):
-        seen["conclude"] = [*threads_seen(), len(verdicts)]
 
-    monkeypatch.setattr("sensverify.runner.resolve", {"m:check": check, "m:conclude": conclude}.__getitem__)
-    claims = tuple(
-        Claim(id=f"X-{i}", statement="It holds.", source="here", expected=Status.SUPPORTED, check="m:check")
-        for i in range(6)
+def test_results_come_in_the_order_of_the_items(run, works):
+    assert list(side_by_side(works.slow_first, range(4), run, count=2)) == [0, 10, 20, 30]
+
+
+def test_items_really_run_side_by_side(run, works):
+    assert list(side_by_side(works.meet, range(2), run, count=2)) == ["met", "met"]
+
+
+def test_items_of_one_kind_share_a_process_and_what_is_shared_in_it(run, works):
+    found = list(side_by_side(works.where, range(6), run, count=3, kind=lambda item: item % 2))
+    assert len({pid for pid, _ in found[::2]}) == len({pid for pid, _ in found[1::2]}) == 1
+    assert all(pid == shared != os.getpid() for pid, shared in found)
+
+
+def test_processes_have_the_callers_run_and_its_listener(run, works):
+    heard = []
+    run.progress = lambda *report: heard.append(report)
+    found = list(side_by_side(works.told, range(3), run, count=2))
+    assert found == [(7, "full", str(run.directory), "embedded")] * 3
+    assert sorted(heard) == [(f"item {i}", 1, 1) for i in range(3)]
+
+
+@pytest.mark.parametrize("kind", [id, lambda item: "one"])
+def test_an_exception_comes_when_its_items_turn_comes(run, works, kind):
+    answers = side_by_side(works.refuse_one, range(3), run, count=2, kind=kind)
+    assert next(answers) == 0
+    with pytest.raises(InputError, match="expected a, got b; remedy: c"):
+        next(answers)
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(run, works):
+    with pytest.raises(InputError, match="memory"):
+        list(side_by_side(works.die, range(2), run, count=1))
+
+
+def test_when_the_caller_goes_away_nothing_more_is_begun_and_what_runs_is_stopped(run, works):
+    answers = side_by_side(works.for_ever, range(50), run, count=2)
+    assert next(answers) == 0
+    until(lambda: list(run.directory.glob("begun *")))
+    answers.close()
+    begun, stopped = (
+        sorted(p.name.split()[1] for p in run.directory.glob(f"{word} *")) for word in ("begun", "stopped")
     )
-    for reference, expected in (("toy_models.workers:one_thread_each", [1, 1]), (None, [3, 3])):
-        suites = {"toys": Suite(claims=claims, conclude="m:conclude", worker=reference)}
-        verdicts = list(run_claims([("toys", claim) for claim in claims], suites, run))
-        assert [verdict.finding.evidence["threads"] for verdict in verdicts] == [expected] * 6
-        assert seen["conclude"] == [*expected, 6]
-        assert torch.get_num_threads() == default_threads() == 3
+    assert begun == stopped
+    assert 1 <= len(begun) <= 4
 
 
-def test_an_error_in_the_conclusion_reaches_the_caller(run, worker, monkeypatch):
-    def conclude(run, verdicts):
-        raise InputError(expected="a", got="b", remedy="c")
+def test_a_process_that_does_not_listen_is_killed(run, works, monkeypatch):
+    monkeypatch.setattr("sensverify.workers.GRACE", 0.2)
+    answers = side_by_side(works.deaf, range(2), run, count=1)
+    assert next(answers) == 0
+    until(lambda: (run.directory / "pid").exists() and (run.directory / "pid").read_text())
+    began = time.monotonic()
+    answers.close()
+    assert time.monotonic() - began < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((run.directory / "pid").read_text()), 0)
 
-    check = Finding(status=Status.SUPPORTED, evidence={})
-    monkeypatch.setattr("sensverify.runner.resolve", {"m:check": lambda run: check, "m:end": conclude}.__getitem__)
-    claim = Claim(id="X-1", statement="It holds.", source="here", expected=Status.SUPPORTED, check="m:check")
-    decided = run_claims([("toys", claim)], {"toys": Suite(claims=(claim,), conclude="m:end", worker=worker)}, run)
+
+def test_nothing_to_do_is_no_error(run, works):
+    assert list(side_by_side(works.slow_first, [], run)) == []
+
+
+def test_each_process_has_one_thread_and_the_callers_environment_is_left_alone(run, works):
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    assert list(side_by_side(works.threads, range(2), run, count=2)) == [[1, 1], [1, 1]]
+    assert {name: os.environ.get(name) for name in ENVIRONMENT} == before
+
+
+def claims_of_tests(count):
+    twin = FalseTwin(statement="It does not.", check="works_of_tests:twin")
+    return tuple(
+        Claim(
+            id=f"X-{i}",
+            statement="It holds.",
+            source="here",
+            expected=Status.SUPPORTED,
+            check="works_of_tests:check",
+            false_twins=(twin,),
+        )
+        for i in range(count)
+    )
+
+
+def test_a_suite_side_by_side_gives_the_verdicts_of_one_that_is_not(run, works):
+    rows = []
+    for way in (False, True):
+        suite = Suite(claims=claims_of_tests(3), conclude="works_of_tests:conclude", side_by_side=way)
+        verdicts = list(run_claims([("toys", claim) for claim in suite], {"toys": suite}, run))
+        rows.append([(v.claim.id, v.status, v.finding.evidence) for v in verdicts])
+        assert run.conclusions.pop("toys") == ["X-0", "X-1", "X-2"]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("way", [False, True])
+def test_an_error_in_the_conclusion_reaches_the_caller(run, works, way):
+    suite = Suite(claims=claims_of_tests(1), conclude="works_of_tests:refuse_to_conclude", side_by_side=way)
+    decided = run_claims([("toys", claim) for claim in suite], {"toys": suite}, run)
     assert next(decided).status is Status.SUPPORTED
     with pytest.raises(InputError):
         next(decided)
+    assert not run.conclusions
+
+
+def test_an_error_that_is_raised_on_purpose_survives_the_way_between_processes():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(InputError(expected="a", got="b", remedy="c")))
+    assert (type(error), error.expected, str(error)) == (InputError, "a", "expected a, got b; remedy: c")
+    assert isinstance(pickle.loads(pickle.dumps(Interrupted("stopped"))), Interrupted)

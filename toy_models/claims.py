@@ -28,5 +28,5 @@ claims = Suite(
         *own_features.claims,
     ),
     conclude="toy_models.predictions:derive",
-    worker="toy_models.workers:one_thread_each",
+    side_by_side=True,
 )

@@ -31,7 +31,7 @@ import torch
 from sensverify import formulas, selectivity
 from sensverify.claims import Run
 from sensverify.geometry import presence
-from sensverify.predictions import Prediction, hand_over
+from sensverify.predictions import Prediction, replace_predictions
 from sensverify.scoring import angular_distance
 from sensverify.sensitivity import Probe
 from sensverify.sparsity import CHANCE_MULTIPLE, summarise_presence
@@ -62,13 +62,13 @@ RESIDUAL_MULTIPLE = 1000.0
 EPSILON = 1e-5
 
 
-def derive(run: Run, verdicts: Sequence[Verdict]) -> None:
-    """Write ``predictions.json`` into the run's folder with all predictions that ``verdicts`` allow; none, no file.
+def derive(verdicts: Sequence[Verdict], /, *, run: Run) -> dict[str, Prediction]:
+    """All predictions that ``verdicts`` allow, by ID, written as ``predictions.json`` into the run's folder as well.
 
     A file that an earlier run left there is replaced, or removed before the first rule is applied: a run that is
     interrupted while it derives leaves no predictions rather than those of another run.
     """
-    hand_over(run, [])
+    replace_predictions(run, [])
     decided = {verdict.claim.id for verdict in verdicts if verdict.as_expected}
     allowed = [name for name, claims in NEEDED.items() if claims <= decided]
     made = []
@@ -76,7 +76,9 @@ def derive(run: Run, verdicts: Sequence[Verdict]) -> None:
         run.progress("deriving predictions", done, len(allowed))
         made.append(RULES[name](run))
     run.progress("deriving predictions", len(allowed), len(allowed))
-    hand_over(run, [one for one in made if one is not None])
+    derived = {one.id: one for one in made if one is not None}
+    replace_predictions(run, derived.values())
+    return derived
 
 
 def _text(seeds: Iterable[int]) -> str:

@@ -12,16 +12,16 @@ import functools
 import hashlib
 import importlib.util
 import json
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 from torch import Tensor
 
-from sensverify.claims import Run
+from sensverify.claims import Progress, Run, silent
 from sensverify.errors import InputError
 from sensverify.files import write_atomically
 
@@ -48,8 +48,8 @@ def source_hash() -> str:
 class Store:
     """Results kept in ``folder``, which is made only when there is something to keep."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, progress: Progress = silent) -> None:
+        self.folder, self.progress = folder, progress
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the result of this recipe is kept. ``key`` is plain JSON."""
@@ -63,15 +63,30 @@ class Store:
         Raises :class:`~sensverify.errors.InputError` when the folder cannot be written or the disk is full.
         """
         path = self.path(kind, key)
-        with _lock_of(path):  # of two claims that need the same, one makes it and the other waits
-            found = _read(path)
-            if found is not None:
+        if (found := _read(path)) is not None:
+            return found
+        self._make_folder()
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self._wait_for(lock)
+        try:
+            if (found := _read(path)) is not None:
                 return found
             made = {name: _own(value) for name, value in sorted(make().items())}
             payload = safetensors.torch.save(made)
-            self._make_folder()
             write_atomically(path, hashlib.sha256(payload).digest() + payload)
             return made
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)  # whoever comes later finds the result
+            lock.release()
+
+    def _wait_for(self, lock: BaseFileLock) -> None:
+        """Of two processes that need the same, one makes it and the other waits; a lock goes with its process."""
+        while True:
+            try:
+                lock.acquire(timeout=0.5)
+                return
+            except Timeout:
+                self.progress("waiting for another process", 0, 1)  # where an interrupted run is stopped
 
     def _make_folder(self) -> None:
         try:
@@ -84,18 +99,9 @@ class Store:
             ) from error
 
 
-_locks: dict[Path, threading.RLock] = {}
-_guard = threading.Lock()
-
-
-def _lock_of(path: Path) -> threading.RLock:
-    with _guard:
-        return _locks.setdefault(path, threading.RLock())
-
-
 def store_of(run: Run) -> Store:
     """The store in the run's folder."""
-    return Store(run.directory / "cache")
+    return Store(run.directory / "cache", run.progress)
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

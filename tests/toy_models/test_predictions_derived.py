@@ -16,7 +16,7 @@ from sensverify import cli
 from sensverify.claims import Run, Subject
 from sensverify.discovery import SearchOptions
 from sensverify.errors import InputError, Interrupted
-from sensverify.predictions import Prediction, handed_over, load_predictions, write_predictions
+from sensverify.predictions import Prediction, load_predictions, write_predictions
 from sensverify.sparsity import CHANCE_MULTIPLE
 from sensverify.statistics import Interval, group_ratio
 from sensverify.suites import load_suites
@@ -80,10 +80,15 @@ def decided(claim, status=None):
     return Verdict(claim=claim, suite="toy_models", finding=finding, seed=0, seconds=0.0)
 
 
+def conclude(run, verdicts):
+    """As the runner does it when the toys have been decided."""
+    run.conclusions["toy_models"] = predictions.derive(verdicts, run=run)
+
+
 def derived(folder, seed, without=()):
     """The file that a run of the small toys writes when every claim but those ``without`` is decided as expected."""
     run = Run(seed=seed, directory=folder)
-    predictions.derive(run, [decided(claim) for claim in claims if claim.id not in without])
+    conclude(run, [decided(claim) for claim in claims if claim.id not in without])
     return folder / "predictions.json"
 
 
@@ -164,40 +169,40 @@ def test_a_prediction_is_not_made_without_its_claims(cheap, tmp_path, missing):
     run = Run(seed=0, directory=tmp_path)
     expected = {name for name, needed in predictions.NEEDED.items() if missing not in needed}
     rest = [decided(claim) for claim in claims if claim.id != missing]
-    predictions.derive(run, rest)
+    conclude(run, rest)
     assert set(load_predictions(tmp_path / "predictions.json")) == expected
     unexpected = [decided(claim, Status.INCONCLUSIVE) for claim in claims if claim.id == missing]
-    predictions.derive(run, rest + unexpected)
+    conclude(run, rest + unexpected)
     assert set(load_predictions(tmp_path / "predictions.json")) == expected
 
 
 def test_nothing_is_written_where_nothing_can_be_derived(cheap, tmp_path):
     run = Run(seed=0, directory=tmp_path)
-    predictions.derive(run, [])
+    conclude(run, [])
     assert not list(tmp_path.iterdir())
-    assert not handed_over(run)
+    assert run.conclusions == {"toy_models": {}}
 
 
 def test_what_an_earlier_run_left_is_gone_where_nothing_can_be_derived(cheap, tmp_path):
     everything = [decided(claim) for claim in claims]
-    predictions.derive(Run(seed=0, directory=tmp_path), everything)
+    conclude(Run(seed=0, directory=tmp_path), everything)
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.json"]
     later = Run(seed=0, directory=tmp_path)
-    predictions.derive(later, [])
+    conclude(later, [])
     assert not list(tmp_path.iterdir())
     assert prediction(later, "PY-4")[1] == "shipped with the package"
 
 
 def test_what_an_earlier_run_left_is_gone_while_rules_are_applied(cheap, monkeypatch, tmp_path):
     everything = [decided(claim) for claim in claims]
-    predictions.derive(Run(seed=0, directory=tmp_path), everything)
+    conclude(Run(seed=0, directory=tmp_path), everything)
 
     def stopped(run):
         raise Interrupted("stopped")
 
     monkeypatch.setitem(predictions.RULES, "PY-7", stopped)
     with pytest.raises(Interrupted):
-        predictions.derive(Run(seed=0, directory=tmp_path), everything)
+        conclude(Run(seed=0, directory=tmp_path), everything)
     assert not list(tmp_path.iterdir())
 
 
@@ -205,13 +210,13 @@ def test_a_model_is_judged_by_this_runs_predictions_before_those_of_an_earlier_r
     everything = [decided(claim) for claim in claims]
     first = Run(seed=0, directory=tmp_path)
     assert prediction(first, "PY-4")[1] == "shipped with the package"
-    predictions.derive(first, everything)
+    conclude(first, everything)
     derived, origin = prediction(first, "PY-4")
     assert (derived.derived_from, origin) == ("a test", "derived by the toy suite in this run")
     later = Run(seed=0, directory=tmp_path)
     left, origin = prediction(later, "PY-4")
     assert (left, origin) == (derived, "left in the results folder by an earlier run of the toy suite")
-    predictions.derive(later, [one for one in everything if one.claim.id == "TM-2"])
+    conclude(later, [one for one in everything if one.claim.id == "TM-2"])
     assert prediction(later, "PY-7")[1] == "derived by the toy suite in this run"
     assert prediction(later, "PY-4")[1] == "shipped with the package"
     assert set(load_predictions(tmp_path / "predictions.json")) == {"PY-7"}
@@ -222,13 +227,13 @@ def test_a_file_that_the_user_gave_is_not_written_over(cheap, tmp_path, ids):
     given = tmp_path / "predictions.json"
     given.write_bytes(SHIPPED_PREDICTIONS.read_bytes())
     run = Run(seed=0, directory=tmp_path, subject=Subject(predictions=tmp_path / "." / "predictions.json"))
-    predictions.derive(run, [decided(claim) for claim in claims if claim.id in ids])
+    conclude(run, [decided(claim) for claim in claims if claim.id in ids])
     assert given.read_bytes() == SHIPPED_PREDICTIONS.read_bytes()
     assert prediction(run, "PY-4")[0] == load_predictions(SHIPPED_PREDICTIONS)["PY-4"]
 
 
 def test_an_edited_file_in_the_results_folder_is_refused_before_anything_is_computed(cheap, monkeypatch, tmp_path):
-    predictions.derive(Run(seed=0, directory=tmp_path), [decided(claim) for claim in claims])
+    conclude(Run(seed=0, directory=tmp_path), [decided(claim) for claim in claims])
     path = tmp_path / "predictions.json"
     path.write_text(path.read_text().replace('"PY-4"', '"PY-5"', 1))
     monkeypatch.setattr("pythia.subject.corpus", lambda run: pytest.fail("the corpus was read first"))
@@ -238,7 +243,7 @@ def test_an_edited_file_in_the_results_folder_is_refused_before_anything_is_comp
 
 def test_what_the_toys_themselves_do_not_show_is_not_predicted(cheap, monkeypatch, tmp_path):
     monkeypatch.setitem(predictions.RULES, "PY-3", lambda run: None)
-    predictions.derive(Run(seed=0, directory=tmp_path), [decided(claim) for claim in claims])
+    conclude(Run(seed=0, directory=tmp_path), [decided(claim) for claim in claims])
     assert set(load_predictions(tmp_path / "predictions.json")) == set(IDS) - {"PY-3"}
 
 

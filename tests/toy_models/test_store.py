@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from filelock import FileLock
 
 from sensverify.claims import Run
 from sensverify.errors import InputError
@@ -111,7 +112,7 @@ def test_making_that_is_stopped_half_way_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         store.keep("thing", {}, stopped)
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_writing_that_is_stopped_half_way_leaves_no_part_of_a_file(tmp_path, monkeypatch):
@@ -162,3 +163,22 @@ def test_a_grid_has_a_row_per_configuration_and_a_column_per_seed(tmp_path):
     assert [[(model.config, model.seed) for model in row] for row in found] == [
         [(config, seed) for seed in (1, 2)] for config in (TINY, other, denser)
     ]
+
+
+def test_what_another_process_makes_is_waited_for_and_made_once(tmp_path):
+    """The other process holds the lock; whoever waits reports it, so that it can be stopped."""
+    store, make, waits = Store(tmp_path), Making(), []
+    other = FileLock(tmp_path / f".{store.path('thing', {}).name}.lock")
+    other.acquire()
+
+    def report(label, done, total):
+        waits.append(label)
+        Store(tmp_path / "elsewhere").keep("thing", {}, make)
+        (tmp_path / store.path("thing", {}).name).write_bytes(
+            (tmp_path / "elsewhere" / store.path("thing", {}).name).read_bytes()
+        )
+        other.release()
+
+    found = Store(tmp_path, report).keep("thing", {}, lambda: pytest.fail("it was there already"))
+    assert waits == ["waiting for another process"]
+    assert found.keys() == store.keep("thing", {}, make).keys()
