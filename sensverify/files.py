@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from sensverify.errors import InputError
@@ -15,14 +16,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises :class:`~sensverify.errors.InputError` when the folder cannot be written or the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = ""
+    # Named before it is made, so that an interrupt at any moment knows what to remove.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are meant to be shared
         os.replace(temporary, path)
     except OSError as error:
         _remove_quietly(temporary)
@@ -36,9 +36,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def _remove_quietly(temporary: str) -> None:
-    if temporary and os.path.exists(temporary):
-        os.unlink(temporary)
+def _remove_quietly(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def check_writable(directory: Path) -> None:
