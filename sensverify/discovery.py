@@ -42,6 +42,9 @@ Start = Literal["random", "spectral", "activations"]
 DUPLICATE_COSINE = 0.9
 """Two directions closer than this are one found twice: in absolute cosine, or signed unless the score is plain."""
 
+SAME = 1e-6
+"""Two directions whose squared cosine is within this of 1 are one: there is no way in which to push them apart."""
+
 LEAST_MEAN = 256
 """Over at least so many contexts is the mean taken that activations are freed of before they start a search."""
 
@@ -208,7 +211,7 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     # Deflation keeps sequential directions apart to the end: they have only those found before to keep clear of.
     fading = min(1.0, 2 * (1 - step_in_stage / options.steps)) if options.method == "parallel" else 1.0
     found = state.directions[: active.start]
-    gradient = gradient - _repulsion(directions, found, options, fading * options.barrier)
+    gradient = gradient - fading * options.barrier * _repulsion(directions, found, options)
 
     beta_first, beta_second = 0.9, 0.99
     gradient = torch.nan_to_num(gradient)
@@ -243,11 +246,19 @@ def _climb(
     return scores, gradients
 
 
-def _repulsion(directions: Tensor, found: Tensor, options: SearchOptions, strength: float) -> Tensor:
-    """The gradient ``[S, d]`` of the penalty on overlap."""
-    leaf = directions.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(strength * _overlap(leaf, found, options), leaf)
-    return gradient
+def _repulsion(directions: Tensor, found: Tensor, options: SearchOptions) -> Tensor:
+    """The gradient ``[S, d]`` of the penalty on overlap.
+
+    Squared cosine with ``found`` (sequential) or, between every two (parallel), the barrier ``−log(1 − c²) − c²``: it
+    grows as ``c⁴/2`` for small cosine ``c``, so that true features, which overlap a little in superposition, are not
+    pushed off their places, and without bound between duplicates. Its derivative is ``2c³/(1 − c²)``.
+    """
+    if options.method == "sequential":
+        return 2 * _likeness(directions, found, options) @ found
+    cosines = _likeness(directions, directions, options).fill_diagonal_(0.0)
+    squared = cosines.square()
+    slope = 2 * cosines * squared / (1 - squared).clamp_min(SAME)
+    return slope.masked_fill_(squared > 1 - SAME, 0.0) @ directions  # of the same, neither can be pushed off the other
 
 
 def _scores(
@@ -272,31 +283,20 @@ def _scores(
     return (weights * table).sum(1) / weights.sum(1).clamp_min(torch.finfo(table.dtype).tiny)
 
 
-def _overlap(directions: Tensor, found: Tensor, options: SearchOptions) -> Tensor:
-    """The penalty on overlap: squared cosine with ``found`` (sequential) or a barrier among all (parallel).
-
-    The barrier ``−log(1 − c²) − c²`` grows as ``c⁴/2`` for small cosine ``c``, so that true features, which
-    overlap a little in superposition, are not pushed off their places, and without bound between duplicates.
-    """
-    if options.method == "sequential":
-        return _likeness(directions, found, options).square().sum()
-    squared = _likeness(directions, directions, options).square().triu(1).clamp(max=1 - 1e-6)
-    return (-torch.log1p(-squared) - squared).sum()
-
-
 def _likeness(directions: Tensor, others: Tensor, options: SearchOptions) -> Tensor:
-    """Cosines ``[S, R]`` in which 0 is far and 1 the same: absolute for the plain score, signed for the others.
+    """Cosines ``[S, R]``, of which those count as far, 0, that are not to be kept apart.
 
-    A direction and its negative move different units. Where features come in opposite pairs, as trained toys with
-    ``n = 2d`` have them, absolute cosines would keep half of them from being found.
+    A direction and its negative have the same plain sensitivity where effects are linear, and different units
+    otherwise: for scores other than the plain one, negative cosines are far. Where features come in opposite pairs, as
+    trained toys with ``n = 2d`` have them, absolute cosines would keep half of them from being found.
     """
     cosines = directions @ others.T
-    return cosines.abs() if options.score == "plain" else cosines.clamp_min(0)
+    return cosines if options.score == "plain" else cosines.clamp_min(0)
 
 
 def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchState) -> None:
     """Of each pair of duplicates, start the one with the lower running score afresh."""
-    close = _likeness(state.directions, state.directions, options) > DUPLICATE_COSINE
+    close = _likeness(state.directions, state.directions, options).abs() > DUPLICATE_COSINE
     better = state.running_score[None, :] > state.running_score[:, None]
     duplicate = (close & better).any(1)
     count = int(duplicate.sum())

@@ -287,17 +287,40 @@ def test_repulsion_keeps_directions_apart_while_it_lasts(monkeypatch):
 
 @pytest.mark.parametrize("method", ["parallel", "sequential"])
 def test_repulsion_fades_out_over_the_second_half_unless_one_searches_in_sequence(method, monkeypatch):
-    strengths = []
-
-    def overlap(directions, found, options):
-        total = directions.sum()
-        total.register_hook(lambda gradient: strengths.append(float(gradient)))
-        return total
-
-    monkeypatch.setattr(discovery, "_overlap", overlap)
-    search(Network(), SearchOptions(directions=1, steps=10, contexts=4, method=method, repulsion=3.0))
+    """Where every direction has the same score, repulsion is all that moves them."""
+    strengths, pushed = [], torch.eye(Network().width)[1:2]
+    monkeypatch.setattr(discovery, "_climb", lambda *given: (torch.ones(1), torch.zeros_like(pushed)))
+    monkeypatch.setattr(discovery, "_repulsion", lambda *given: pushed)
+    monkeypatch.setattr(discovery, "step_on_sphere", lambda directions, steps: directions)
+    options = SearchOptions(directions=1, steps=10, contexts=4, method=method, repulsion=3.0)
+    state = start_search(Network(), options)
+    for step in range(10):
+        before = state.second_moment.clone()
+        discovery._ascend_once(Network(), options, state)
+        added = (state.second_moment - 0.99 * before) / 0.01  # the square of this step's gradient
+        strengths.append(float(added.sqrt()))
+        state.step = step + 1
     fading = [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2] if method == "parallel" else [1] * 10
-    assert strengths == pytest.approx([3.0 * share for share in fading])
+    assert strengths == pytest.approx([3.0 * share for share in fading], rel=1e-3)
+
+
+@pytest.mark.parametrize("score", ["plain", "peak"])
+def test_repulsion_is_the_gradient_of_what_it_says(score):
+    directions, found = (torch.randn(n, 6, generator=seeded(n), dtype=torch.float64) for n in (5, 3))
+    directions, found = (d / d.norm(dim=1, keepdim=True) for d in (directions, found))
+    directions[4] = directions[3]  # the same: neither can be pushed off the other
+    leaf = directions.clone().requires_grad_()
+    for method, others in (("parallel", directions), ("sequential", found)):
+        cosines = leaf @ (leaf if method == "parallel" else others).T
+        cosines = cosines if score == "plain" else cosines.clamp_min(0)
+        if method == "parallel":
+            squared = torch.stack([cosines[i, j] for i in range(5) for j in range(i) if (i, j) != (4, 3)]).square()
+            penalty = (-torch.log(1 - squared) - squared).sum()
+        else:
+            penalty = cosines.square().sum()
+        (expected,) = torch.autograd.grad(penalty, leaf)
+        options = SearchOptions(method=method, score=score)
+        torch.testing.assert_close(discovery._repulsion(directions, others, options), expected)
 
 
 def test_duplicates_start_afresh_at_the_times_that_are_stated(monkeypatch):
