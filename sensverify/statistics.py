@@ -61,13 +61,16 @@ def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples
     """Interval for the mean over models of a share; ``hits``: for each model, yes or no for each of its items, ``[n]``.
 
     Models are resampled, and the items of every model drawn: of yes and no, ``n`` draws with replacement are binomial.
+    Where all of them are yes, or none is, nothing would vary: they are drawn as though half an item were otherwise.
     Where models differ no more than their items make them differ, this is a little too wide. Of one model, only its
     items are resampled.
     """
     shares = torch.stack([one.double().mean() for one in hits]).cpu()
     counts = torch.tensor([float(len(one)) for one in hits], dtype=torch.float64)
     drawn = torch.randint(len(hits), (resamples, len(hits)), generator=generator)
-    redrawn = torch.binomial(counts[drawn], shares[drawn], generator=generator) / counts[drawn]
+    half = 0.5 / (counts + 1)
+    chance = torch.clamp(shares, half, 1 - half)
+    redrawn = torch.binomial(counts[drawn], chance[drawn], generator=generator) / counts[drawn]
     return _interval(shares.mean(), redrawn.mean(1))
 
 

@@ -51,6 +51,14 @@ def test_of_one_model_only_its_items_are_resampled():
     assert interval.high == pytest.approx(0.9 + 1.96 * 0.03, abs=0.015)
 
 
+@pytest.mark.parametrize(("hit", "end"), [(True, "low"), (False, "high")])
+def test_where_all_are_hit_or_none_the_interval_still_has_a_width(hit, end):
+    """Of 100 of 100, a true share of 0.97 would show that in one case of 20."""
+    interval = share_interval([torch.full((100,), hit)], torch.Generator().manual_seed(0))
+    assert interval.value == float(hit)
+    assert abs(getattr(interval, end) - float(hit)) == pytest.approx(0.02, abs=0.01)
+
+
 def test_one_seed_has_no_interval_over_seeds():
     with pytest.raises(ValueError, match="at least two"):
         seed_mean([1.0])

@@ -19,6 +19,7 @@ is what is left, ``x/‖x‖``. Features that a norm can see are the centred col
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -195,13 +196,18 @@ class SuperpositionReadout:
         """Each unit reads one feature."""
         return True
 
-    def sample(self, count: int, generator: torch.Generator) -> Batch[Tensor]:
-        """Hidden activations of ``count`` inputs with at least one active feature: a zero has no presence."""
-        model = self.model
-        lengths = _lengths(model.columns)
-        shortest = NEARLY_ZERO * float(lengths[model.represented].min() if model.represented.any() else lengths.max())
+    @functools.cached_property
+    def _shortest(self) -> float:
+        """Activations that are no longer than this count as zero."""
+        lengths, represented = _lengths(self.model.columns), self.model.represented
+        shortest = NEARLY_ZERO * float(lengths[represented].min() if represented.any() else lengths.max())
         if not shortest > 0:
             raise InputError(expected="features that are written", got="zeros alone", remedy="train or plant a model")
+        return shortest
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch[Tensor]:
+        """Hidden activations of ``count`` inputs with at least one active feature: a zero has no presence."""
+        model, shortest = self.model, self._shortest
         kept: list[Tensor] = []
         while sum(map(len, kept)) < count:
             x = draw_nonempty(model.config, count, generator)
