@@ -20,6 +20,7 @@ from torch import Tensor
 
 from proofs.draws import DTYPES
 from sensverify.geometry import Centring
+from sensverify.planes import combine
 from sensverify.readout import Batch
 
 Array = NDArray[np.float64]
@@ -30,6 +31,7 @@ class SmallReadout:
     """``f(x) = W·ReLU(V·z) (+ x)`` with ``z = LN(x)`` or ``z = x``.
 
     ``contexts [N, d]`` are what :meth:`sample` deals out, in order; ``inner [h, d]`` is ``V``, ``outer [d, h]`` ``W``.
+    If ``planar``, interventions come by their coordinates (:mod:`sensverify.planes`).
     """
 
     contexts: Tensor
@@ -38,6 +40,7 @@ class SmallReadout:
     centring: Centring = Centring.MEAN
     through_norm: bool = True
     residual: bool = False
+    planar: bool = False
 
     @property
     def width(self) -> int:
@@ -63,6 +66,15 @@ class SmallReadout:
         y = torch.relu(z @ self.inner.T) @ self.outer.T
         return y + x if self.residual else y
 
+    def read_plane(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """``f(along·s + across·Px + (x − Px)) [S, B, d]``."""
+        seen = self.centring.project(batch.x)
+        return self.read(batch, combine(directions, seen, along, across) + (batch.x - seen))
+
+    def read_pairs(self, batch: Batch[Any], contexts: Tensor, x: Tensor) -> Tensor:
+        """``f(x) [N, d]``: the context plays no other part."""
+        return self.read(batch, x)
+
     def describe(self) -> Mapping[str, Any]:
         """The shape of the read-out."""
         return {"width": self.width, "through_norm": self.through_norm, "residual": self.residual}
@@ -85,6 +97,7 @@ class Case:
             "centring": readout.centring.value,
             "through_norm": readout.through_norm,
             "residual": readout.residual,
+            "planar": readout.planar,
             "contexts": readout.contexts.tolist(),
             "directions": self.directions.tolist(),
             "inner": readout.inner.tolist(),
@@ -116,6 +129,7 @@ def cases(pick: st.DrawFn) -> Case:
         centring=centring,
         through_norm=pick(st.booleans()),
         residual=pick(st.booleans()),
+        planar=pick(st.booleans()),
     )
     alpha = pick(st.one_of(st.integers(-8, 8).map(lambda n: n / 8), st.sampled_from((0.999, -0.999))))
     return Case(readout=readout, directions=normal(directions, width).to(dtype), alpha=alpha, seed=seed)

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("formulas", "geometry", "interventions", "scoring", "sensitivity", "spectral")
+MODULES = ("formulas", "geometry", "interventions", "planes", "scoring", "sensitivity", "spectral")
 SECONDS = 300
 
 # (module, the line as it stands after the change): why nothing can notice it.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from proofs import engine_geometry, recheck
+from proofs import engine_geometry, recheck, small_readouts
 from proofs.concentrated_effects import exact_frames, tight_frame
 from proofs.draws import Draws, cases
 from proofs.floating import Comparison, sweep
@@ -25,7 +25,7 @@ from proofs.random_frames import allowed_angles, ascend, at_features, largest_cu
 from proofs.sensitivity_range import check_range
 from proofs.small_readouts import Case, SmallReadout, definition
 from proofs.unit_norm_score import Null, check_null, share_of_the_norm
-from sensverify import formulas, geometry, interventions, scoring, selectivity, sensitivity, spectral
+from sensverify import formulas, geometry, interventions, planes, scoring, selectivity, sensitivity, spectral
 from sensverify.claims import Run, resolve
 from sensverify.verdicts import Status
 
@@ -87,9 +87,16 @@ ENGINE_MUTANTS: list[tuple[str, Any, str, Callable[[Callable[..., Any]], Any]]] 
         "mean",
         lambda old: property(lambda estimate: estimate.effects.mean(1)),
     ),
-    ("x' of norm 1", sensitivity, "set_presence", lambda old: lambda x, s, a, c: unit_norm(x, s, a, c, old)),
-    ("−α for α", sensitivity, "set_presence", lambda old: lambda x, s, a, c: old(x, s, -torch.as_tensor(a), c)),
-    ("no centring", sensitivity, "set_presence", lambda old: lambda x, s, a, c: old(x, s, a, geometry.Centring.NONE)),
+    ("x' of norm 1", planes, "set_presence", lambda old: lambda x, s, a, c: unit_norm(x, s, a, c, old)),
+    ("−α for α", planes, "set_presence", lambda old: lambda x, s, a, c: old(x, s, -torch.as_tensor(a), c)),
+    ("no centring", planes, "set_presence", lambda old: lambda x, s, a, c: old(x, s, a, geometry.Centring.NONE)),
+    (
+        "−α for α in the plane",
+        planes.Plane,
+        "coordinates",
+        lambda old: lambda plane, alpha: old(plane, -alpha),
+    ),
+    ("the context left out", planes, "combine", lambda old: lambda s, x, along, across: old(s, x, along, 0 * across)),
     ("cosine for angle", sensitivity, "angular_distance", lambda old: lambda y, z: 2 * old(y, z)),
     (
         "weight without square",
@@ -110,8 +117,9 @@ def test_a_broken_engine_is_noticed_by_se_1(mutant: Any, monkeypatch: pytest.Mon
     if name == "cosine for angle":  # the default distance of a probe was bound when its class was made
         monkeypatch.setattr(sensitivity.Probe, "__init__", _with_distance(sensitivity.Probe.__init__, mutated))
     monkeypatch.setattr(owner, attribute, mutated)
-    if name == "norm squared":
-        monkeypatch.setattr(engine_geometry, attribute, mutated)
+    for module, names in ((engine_geometry, {"norm squared"}), (small_readouts, {"the context left out"})):
+        if name in names:
+            monkeypatch.setattr(module, attribute, mutated)
     finding = check_range(run)
     assert finding.status is Status.REFUTED
     assert finding.witness is not None
