@@ -377,8 +377,8 @@ PEAK_MUTANTS: list[tuple[str, Any, str, Callable[[Callable[..., Any]], Any]]] = 
     (
         "absent is a half",
         sensitivity,
-        "set_presence",
-        lambda old: lambda x, s, a, c: old(x, s, 0.5 if isinstance(a, float) else a, c),
+        "read_moved",
+        lambda old: lambda r, b, s, alphas: old(r, b, s, [0.5 if isinstance(a, float) else a for a in alphas]),
     ),
 ]
 
