@@ -47,6 +47,9 @@ class MissingExtraError(SensverifyError):
         self.remedy = f"pip install 'sensverify[{extra}]'"
         super().__init__(f"expected the optional package {package}, got none; remedy: {self.remedy}")
 
+    def __reduce__(self) -> tuple[Callable[[], MissingExtraError], tuple[()]]:
+        return functools.partial(type(self), package=self.package, extra=self.extra), ()
+
 
 class Interrupted(SensverifyError):
     """The user stopped a long run; what was finished is on disk."""

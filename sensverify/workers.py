@@ -6,29 +6,33 @@ processors there are: sums that are split otherwise round otherwise.
 
 What items share they share within one process (:meth:`sensverify.claims.Run.shared`) or on disk. Items of one *kind*
 are therefore done by the same process, one after another.
+
+A process is joined to its caller by one pipe and nothing else: no lock is shared that a killed process might hold.
+Closing the pipe is how either tells the other that it has gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from sensverify.claims import Run
 from sensverify.errors import InputError, Interrupted
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
+Unit = Sequence[tuple[int, Any]]
 
 MOST_WORKERS = 8
 GRACE = 5.0
@@ -67,45 +71,103 @@ def side_by_side(
     stopped the next time that they report progress, or killed after :data:`GRACE`. Whatever is written atomically is
     whole even then.
 
-    Raises :class:`~sensverify.errors.InputError` when a process is killed from outside, as for want of memory.
+    Raises :class:`~sensverify.errors.InputError` when a process does not begin, or is killed from outside.
     """
-    answers: list[Future[Result]] = [Future() for _ in items]
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may wait for a lock for ever
-    messages, stop = context.Queue(), context.Event()
-    same = {"seed": run.seed, "directory": run.directory, "profile": run.profile, "subject": run.subject}
-    ordered = sorted(enumerate(items), key=lambda entry: str(kind(entry[1])))
-    units = [list(unit) for _, unit in itertools.groupby(ordered, key=lambda entry: str(kind(entry[1])))]
-    units.sort(key=lambda unit: unit[0][0])
-    known = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        max(1, min(count or os.cpu_count() or 1, MOST_WORKERS, len(units))),
-        mp_context=context,
-        initializer=_begin,
-        initargs=(same, messages, stop),
-    )
-    listener = threading.Thread(target=_listen, args=(messages, answers, run), daemon=True)
-    listener.start()
+    units = _units(items, kind)
+    crew: dict[Connection, _Worker] = {}
+    outcomes: dict[int, tuple[bool, Any]] = {}
     try:
-        with _environment(ENVIRONMENT):
-            for unit in units:
-                pool.submit(_do, work, unit).add_done_callback(_hand_out(answers, [index for index, _ in unit]))
-        for answer in answers:
-            yield answer.result()
+        with _environment(ENVIRONMENT), _deaf_to_interrupts():
+            for _ in range(min(count or _processors(), MOST_WORKERS, len(units))):
+                worker = _Worker(work, run)
+                crew[worker.pipe] = worker
+        for index in range(len(items)):
+            while index not in outcomes:
+                for pipe in multiprocessing.connection.wait(list(crew)):
+                    worker = crew[cast(Connection, pipe)]
+                    if not worker.attend(outcomes, run, units):
+                        del crew[worker.pipe]
+                if not crew:  # who is to do the rest?
+                    outcomes |= {lost: (False, worker.error) for unit in units for lost, _ in unit}
+            succeeded, outcome = outcomes.pop(index)
+            if not succeeded:
+                raise outcome
+            yield outcome
     finally:
-        stop.set()
-        killing = threading.Timer(GRACE, _kill_all_but, [known])
-        killing.daemon = True
-        killing.start()
-        pool.shutdown(cancel_futures=True)
-        killing.cancel()
-        messages.put(None)
-        listener.join()
+        _dismiss(list(crew.values()))
 
 
-def _kill_all_but(known: Collection[BaseProcess]) -> None:
-    for process in multiprocessing.active_children():
-        if process not in known:
-            process.kill()
+def _units(items: Sequence[Any], kind: Callable[[Any], object]) -> deque[Unit]:
+    """Numbered items, those of one kind together, in the order of the first of each."""
+    groups: dict[str, list[tuple[int, Any]]] = {}
+    for entry in enumerate(items):
+        groups.setdefault(str(kind(entry[1])), []).append(entry)
+    return deque(groups.values())
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """One process, as its caller sees it."""
+
+    def __init__(self, work: Work[Any, Any], run: Run) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may wait for a lock for ever
+        self.pipe, theirs = context.Pipe()
+        same = {"seed": run.seed, "directory": run.directory, "profile": run.profile, "subject": run.subject}
+        arguments = (theirs, work, same, run.conclusions)
+        self.process: BaseProcess = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()  # so that its end is heard of
+        self.begun, self.unit = False, deque[tuple[int, Any]]()
+        self.error: InputError | None = None
+
+    def attend(self, outcomes: dict[int, tuple[bool, Any]], run: Run, units: deque[Unit]) -> bool:
+        """Hear one message and act on it; false if the process has gone: then its items have failed."""
+        try:
+            what, content = self.pipe.recv()
+            if what == "free":
+                self.begun, self.unit = True, deque(units.popleft() if units else ())
+                self.pipe.send(list(self.unit))
+        except (EOFError, OSError):
+            self.error = self._gone()
+            outcomes |= {index: (False, self.error) for index, _ in self.unit}
+            return False
+        if what == "progress":
+            run.progress(*content)
+        elif what != "free":
+            index, _ = self.unit.popleft()
+            outcomes[index] = (what == "done", content)
+        return True
+
+    def _gone(self) -> InputError:
+        self.process.join(GRACE)
+        if not self.begun:
+            return InputError(
+                expected="a process that begins",
+                got=f"one that ended at once, with exit code {self.process.exitcode}",
+                remedy='in a program of your own, keep what it does under `if __name__ == "__main__":`, in a file',
+            )
+        return InputError(
+            expected="processes that live until their work is done",
+            got=f"one that ended with exit code {self.process.exitcode}, perhaps for want of memory",
+            remedy="free memory and start again: what was finished is kept under --out",
+        )
+
+
+def _dismiss(crew: Sequence[_Worker]) -> None:
+    """Close the pipes, which stops whoever reports progress, waits or answers; kill who does not hear it."""
+    for worker in crew:
+        worker.pipe.close()
+    end = time.monotonic() + GRACE
+    for worker in crew:
+        worker.process.join(max(0.0, end - time.monotonic()))
+    for worker in crew:
+        if worker.process.is_alive():
+            worker.process.kill()
+        worker.process.join()
 
 
 @contextlib.contextmanager
@@ -123,68 +185,57 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _listen(messages: Any, answers: Sequence[Future[Any]], run: Run) -> None:
-    """In a thread of the caller: progress and results as they come."""
-    while (message := messages.get()) is not None:
-        index, content = message
-        if index is None:
-            run.progress(*content)
-        else:
-            _answer(answers[index], content)
-
-
-def _hand_out(answers: Sequence[Future[Any]], indices: Sequence[int]) -> Callable[[Future[Any]], None]:
-    """When a unit of work is done, whatever has not been heard of its items is in what it returns."""
-
-    def hand_out(unit: Future[Any]) -> None:
-        error: BaseException | None = Interrupted("stopped")
-        results: Sequence[Any] = ()
-        if not unit.cancelled():
-            error = unit.exception()
-            if error is None:
-                results, error = unit.result()
-        if isinstance(error, BrokenProcessPool):
-            error = InputError(
-                expected="processes that live until their work is done",
-                got="one that was killed, perhaps for want of memory",
-                remedy="free memory and start again: what was finished is kept under --out",
-            )
-        for index, result in zip(indices, results, strict=False):
-            _answer(answers[index], result)
-        for index in indices[len(results) :]:
-            with contextlib.suppress(InvalidStateError):
-                answers[index].set_exception(error or Interrupted("stopped"))
-
-    return hand_out
-
-
-def _answer(answer: Future[Any], result: Any) -> None:
-    with contextlib.suppress(InvalidStateError):  # it came on the other way already
-        answer.set_result(result)
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes begin with Ctrl-C blocked, which goes to all of them at once; the caller hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- In the processes ------------------------------------------------------------------------------------------------
 
-_run: Run
-_messages: Any
 
-
-def _begin(same: Mapping[str, Any], messages: Any, stop: Any) -> None:
-    global _run, _messages
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes at once; the caller tells us
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _serve(pipe: Connection, work: Work[Any, Any], same: Mapping[str, Any], conclusions: Mapping[str, Any]) -> None:
+    """Ask for units of work and do them, until there are none or the caller has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
     said: dict[str, float] = {}
 
     def report(label: str, done: int, total: int) -> None:
-        if stop.is_set():
+        if pipe.poll():  # nothing is sent while there is work: the caller has gone
             raise Interrupted("stopped")
         now = time.monotonic()
         if done >= total or now - said.get(label, 0.0) >= PAUSE:
             said[label] = now
-            messages.put((None, (label, done, total)))
+            pipe.send(("progress", (label, done, total)))
 
-    _run, _messages = Run(**same, progress=report), messages
+    run = Run(**same, progress=report)
+    run.conclusions.update(conclusions)
+    with contextlib.suppress(EOFError, OSError):  # the caller has gone
+        while True:
+            pipe.send(("free", None))
+            for _, item in pipe.recv() or pipe.recv():  # where nothing is left to do, wait for the caller to go
+                answer: tuple[str, Any]
+                try:
+                    answer = "done", work(item, run=run)
+                except Exception as error:
+                    answer = "failed", _sendable(error)
+                pipe.send(answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """``error``, or, if it does not survive being pickled, one that says what it said."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _follow() -> None:
@@ -193,15 +244,3 @@ def _follow() -> None:
     assert caller is not None
     multiprocessing.connection.wait([caller.sentinel])
     os._exit(1)
-
-
-def _do(work: Work[Any, Any], unit: Sequence[tuple[int, Any]]) -> tuple[list[Any], Exception | None]:
-    """The results of a unit's items, up to the first that fails, and how that failed."""
-    results: list[Any] = []
-    for index, item in unit:
-        try:
-            results.append(work(item, run=_run))
-        except Exception as error:
-            return results, error
-        _messages.put((index, results[-1]))
-    return results, None

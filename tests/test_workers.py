@@ -2,20 +2,22 @@
 
 import importlib
 import os
+import subprocess
 import sys
 import time
 
 import pytest
 
 from sensverify.claims import Claim, FalseTwin, Run, Status, Suite
-from sensverify.errors import InputError, Interrupted
+from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.runner import run_claims
 from sensverify.workers import ENVIRONMENT, side_by_side
 
 WORKS = """
-import os, pathlib, signal, time
+import os, pathlib, signal, threading, time
 from sensverify.claims import Finding, Status
-from sensverify.errors import InputError, Interrupted
+from sensverify.files import write_atomically
+from sensverify.errors import InputError, Interrupted, MissingExtraError
 
 def slow_first(item, *, run):
     time.sleep(0.2 * (item == 0))
@@ -28,6 +30,9 @@ def where(item, *, run):
 def told(item, *, run):
     run.progress(f"item {item}", 1, 1)
     return run.seed, run.profile, str(run.directory), run.subject.model
+
+def earlier(item, *, run):
+    return run.conclusions
 
 def meet(item, *, run):
     (run.directory / f"here {item}").touch()
@@ -44,11 +49,36 @@ def refuse_one(item, *, run):
     return item
 
 def die(item, *, run):
-    os.kill(os.getpid(), signal.SIGKILL)
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+def die_answering(item, *, run):
+    if item == 1:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return bytes(2**27)
+    return item
+
+class Odd(Exception):
+    def __init__(self, *, needed):
+        super().__init__(needed)
+
+def fail_oddly(item, *, run):
+    if item == "extra":
+        raise MissingExtraError(package="p", extra="e")
+    if item == "stopped":
+        raise Interrupted("on its own")
+    raise Odd(needed="this")
+
+def once_there(path):
+    end = time.monotonic() + 20
+    while not (path.exists() and time.monotonic() < end):
+        time.sleep(0.01)
+    return 0
 
 def for_ever(item, *, run):
     if item == 0:
-        return item
+        return once_there(run.directory / "begun 1")
     (run.directory / f"begun {item}").touch()
     try:
         while True:
@@ -60,8 +90,8 @@ def for_ever(item, *, run):
 
 def deaf(item, *, run):
     if item == 0:
-        return item
-    (run.directory / "pid").write_text(str(os.getpid()))
+        return once_there(run.directory / "pid")
+    write_atomically(run.directory / "pid", str(os.getpid()))
     time.sleep(300)
 
 def threads(item, *, run):
@@ -101,13 +131,6 @@ def run(tmp_path):
     return Run(seed=7, directory=tmp_path, profile="full")
 
 
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_results_come_in_the_order_of_the_items(run, works):
     assert list(side_by_side(works.slow_first, range(4), run, count=2)) == [0, 10, 20, 30]
 
@@ -138,15 +161,61 @@ def test_an_exception_comes_when_its_items_turn_comes(run, works, kind):
         next(answers)
 
 
-def test_a_process_that_is_killed_is_told_in_one_line(run, works):
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["die", "die_answering"])
+def test_a_process_that_is_killed_is_told_in_one_line_after_what_is_done(run, works, name, count):
+    answers = side_by_side(getattr(works, name), range(2), run, count=count)
+    assert next(answers) == 0
+    time.sleep(0.5)  # while the answer is on its way
     with pytest.raises(InputError, match="memory"):
-        list(side_by_side(works.die, range(2), run, count=1))
+        next(answers)
+
+
+@pytest.mark.parametrize(
+    ("item", "kind", "said"),
+    [
+        ("extra", MissingExtraError, "p, got none"),
+        ("stopped", Interrupted, "on its own"),
+        ("odd", RuntimeError, "Odd: this"),
+    ],
+)
+def test_whatever_fails_is_told_as_it_is(run, works, item, kind, said):
+    with pytest.raises(kind, match=said):
+        list(side_by_side(works.fail_oddly, [item], run))
+
+
+def test_a_listener_that_fails_is_heard_of(run, works):
+    def broken(*report):
+        raise OSError("no terminal")
+
+    run.progress = broken
+    with pytest.raises(OSError, match="no terminal"):
+        list(side_by_side(works.told, range(3), run, count=2))
+
+
+def test_a_process_that_cannot_begin_is_told_in_one_line(tmp_path):
+    """A program without a guard would run itself in every process."""
+    program = (
+        "from sensverify.claims import Run\nfrom sensverify.errors import InputError\n"
+        "from sensverify.workers import side_by_side\nimport pathlib, operator\n"
+        "try:\n    list(side_by_side(operator.index, [1], Run(seed=0, directory=pathlib.Path())))\n"
+        "except InputError as error:\n    print('told:', error)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "told: expected a process that begins" in done.stdout
+    assert "__main__" in done.stdout
+
+
+def test_later_work_knows_earlier_conclusions(run, works):
+    run.conclusions["earlier"] = 3
+    assert list(side_by_side(works.earlier, [0], run)) == [{"earlier": 3}]
 
 
 def test_when_the_caller_goes_away_nothing_more_is_begun_and_what_runs_is_stopped(run, works):
     answers = side_by_side(works.for_ever, range(50), run, count=2)
     assert next(answers) == 0
-    until(lambda: list(run.directory.glob("begun *")))
     answers.close()
     begun, stopped = (
         sorted(p.name.split()[1] for p in run.directory.glob(f"{word} *")) for word in ("begun", "stopped")
@@ -157,9 +226,8 @@ def test_when_the_caller_goes_away_nothing_more_is_begun_and_what_runs_is_stoppe
 
 def test_a_process_that_does_not_listen_is_killed(run, works, monkeypatch):
     monkeypatch.setattr("sensverify.workers.GRACE", 0.2)
-    answers = side_by_side(works.deaf, range(2), run, count=1)
+    answers = side_by_side(works.deaf, range(2), run, count=2)
     assert next(answers) == 0
-    until(lambda: (run.directory / "pid").exists() and (run.directory / "pid").read_text())
     began = time.monotonic()
     answers.close()
     assert time.monotonic() - began < 10
