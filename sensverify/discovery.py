@@ -237,7 +237,7 @@ def _climb(
 ) -> tuple[Tensor, Tensor]:
     """Scores ``[S]`` and the gradients ``[S, d]`` of their logarithms, which a direction has to itself."""
     parts = []
-    for chunk in torch.split(directions, directions_at_once(clean)):
+    for chunk in torch.split(directions, directions_at_once(clean, readout.width)):
         leaf = chunk.clone().requires_grad_()
         scores = _scores(readout, options, batch, clean, leaf, alpha)
         (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)

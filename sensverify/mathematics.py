@@ -24,8 +24,9 @@ _ATTRIBUTES = frozenset(
     """accent columnalign depth display displaystyle fence form height linethickness lspace mathvariant
     maxsize minsize movablelimits rspace scriptlevel stretchy voffset width""".split()  # noqa: SIM905 - reads better
 )
-# latex2mathml has no aligned environments, and reads starred or spaced operator names letter by letter.
+# latex2mathml has no aligned environments and no \arg, and reads starred or spaced operator names letter by letter.
 _REWRITES = (
+    (re.compile(r"\\arg\s*\\(min|max)(?![A-Za-z])"), r"\\operatorname{arg\1}"),
     (re.compile(r"\\(begin|end)\{(?:aligned|alignedat|gathered)\}"), r"\\\1{split}"),
     (re.compile(r"\\operatorname\*?\{([A-Za-z]+)(?:\\,|\\ |~)?([A-Za-z]*)\}"), r"\\operatorname{\1\2}"),
 )

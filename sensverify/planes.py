@@ -52,7 +52,7 @@ def is_planar(readout: Readout) -> TypeGuard[PlanarReadout]:
 @functools.cache
 def _knows_the_plane(kind: type) -> bool:
     where = {name: i for i, one in reversed(list(enumerate(kind.__mro__))) for name in vars(one)}
-    return "read_pairs" in where and where.get("read_plane", math.inf) <= where["read"]
+    return all(where.get(name, math.inf) <= where["read"] for name in ("read_plane", "read_pairs"))
 
 
 class Plane:
@@ -68,11 +68,13 @@ class Plane:
     def __init__(self, x: Tensor, directions: Tensor, centring: Centring) -> None:
         self.x, self.centring = x, centring
         self.directions = unit_directions(directions, centring).to(x)
-        centred = centring.project(x).double()
-        self.lengths = torch.linalg.vector_norm(centred, dim=1)
-        rho = (self.directions.double() @ centred.T) / self.lengths
-        sine_squared = (1 - rho) * (1 + rho)
-        steep = ~(sine_squared > NEARLY_PARALLEL**2)  # so written that an activation of zero, whose ρ is NaN, is one
+        centred, units = centring.project(x).double(), self.directions.double()
+        lengths = torch.linalg.vector_norm(centred, dim=1)
+        self.lengths = torch.where(lengths > 0, lengths, 1.0)
+        self.scale = torch.linalg.vector_norm(units, dim=1, keepdim=True)  # 1 but for the rounding of their dtype
+        rho = units @ centred.T / (self.scale * self.lengths)
+        sine_squared = (1 - rho) * (1 + rho) * (lengths > 0)
+        steep = ~(sine_squared > NEARLY_PARALLEL**2)  # a zero activation, and NaN, among them
         self.steep = steep.nonzero()
         if len(self.steep):
             rho, sine_squared = rho.masked_fill(steep, 0.0), sine_squared.masked_fill(steep, 1.0)
@@ -82,8 +84,8 @@ class Plane:
         """``(along, across)``, ``[S, B]`` each in the dtype of ``x``, for presences ``alpha``, ``[]`` or ``[B]`` or
         ``[S, B]``."""
         presence = alpha.double()
-        across = ((1 - presence) * (1 + presence) / self.sine_squared).sqrt()
-        along = self.lengths * (presence - across * self.rho)
+        across = ((1 - presence) * (1 + presence)).sqrt() / self.sine_squared.sqrt()  # apart: it may be √0 on top
+        along = self.lengths * (presence - across * self.rho) / self.scale
         return along.to(self.x.dtype), across.to(self.x.dtype)
 
     def outcomes(self, alpha: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def read_moved(
 
     ``directions [S, d]``, in which the answer is differentiable; an ``α`` is a number, ``[B]`` or ``[S, B]``.
     """
-    if not is_planar(readout):
+    if not is_planar(readout) or torch.finfo(batch.x.dtype).bits < 32:  # the two terms would cancel to nothing
         return [readout.read(batch, set_presence(batch.x, directions, alpha, readout.centring)) for alpha in alphas]
     plane = Plane(batch.x, directions, readout.centring)
     which, context = plane.steep.T
@@ -130,7 +132,6 @@ class _Combination(torch.autograd.Function):
         return (of_directions[:, None] * along[..., None]).add_(of_contexts * across[..., None])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         of_directions, of_contexts, along, across = ctx.saved_tensors
         wanted = ctx.needs_input_grad

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 4.6, 2.9  # inches; shown 340 pixels wide, 9 pt is 9 pixels
+_Y_LABEL = 28  # letters that fit beside the axis when a legend stands above it
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), "-")
 _PAGE_COLOURS = {
     _INK: "currentColor",
@@ -209,7 +210,7 @@ def _curve(exhibit: Curve, figure: Figure, axes: Axes) -> list[str]:
             low, high = np.asarray(exhibit.bands[name], dtype=float).T
             axes.fill_between(x, low, high, where=keep, color=colour, alpha=0.18, linewidth=0)
     axes.set_xlabel(exhibit.x_label)
-    axes.set_ylabel(exhibit.y_label)
+    axes.set_ylabel(textwrap.fill(exhibit.y_label, _Y_LABEL))
     axes.grid(axis="y")
     _scale(axes, "x", log=exhibit.log_x)
     _scale(axes, "y", log=exhibit.log_y)

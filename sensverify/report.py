@@ -37,6 +37,7 @@ _CLAIM_KEYS: dict[str, type | tuple[type, ...]] = {
     "id": str, "suite": str, "statement": str, "source": str, "status": str, "expected": str,
     "evidence": dict, "witness": (dict, type(None)), "seed": int, "seconds": (int, float),
 }  # fmt: skip
+_SHOWN_APART = ("reason", "remedy", "false_twins_refuted")
 _COLOURS = {
     Status.PROVED: "green",
     Status.SUPPORTED: "cyan",
@@ -207,6 +208,11 @@ class _Entry:
     formula: str
     hypotheses: tuple[str, ...]
     shown: tuple[_Shown, ...]
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What is folded below the figures; reasons, remedies and twins have places of their own."""
+        return {key: item for key, item in self.record["evidence"].items() if key not in _SHOWN_APART}
 
     @property
     def status(self) -> Status:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,18 +33,22 @@ class _AngularDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, clean: Tensor, perturbed: Tensor) -> Tensor:
+        given = clean, perturbed
         clean, zero_clean = _nonzero(clean)
         perturbed, zero_perturbed = _nonzero(perturbed)
         difference = formulas.unit_difference(clean, perturbed)
         distance: Tensor = formulas.inner(difference, difference)[..., 0] / 4
         either = zero_clean | zero_perturbed
-        ctx.save_for_backward(clean, perturbed, difference, distance, either)
+        ctx.save_for_backward(*given, clean, perturbed, difference, distance, either)
         return distance.masked_fill(either, 0.5).masked_fill(zero_clean & zero_perturbed, 0.0)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        clean, perturbed, difference, distance, either = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *given, clean, perturbed, difference, distance, either = ctx.saved_tensors
+        if torch.is_grad_enabled():  # whoever asks for second derivatives gets those of the formula
+            ones = [torch.where((y == 0).all(-1, keepdim=True), 1.0, y) for y in given]
+            again = formulas.angular_distance(*ones)[..., 0].masked_fill(either, 0.0)
+            return derivatives([again], given, [gradient], ctx.needs_input_grad)
         twice = 2 * distance[..., None]
         gradient = gradient.masked_fill(either, 0.0)[..., None] / 2  # a zero vector's distance is a constant
         answer: list[Tensor | None] = []
@@ -56,6 +60,16 @@ class _AngularDistance(torch.autograd.Function):
             turned = (vector * (twice * inverse)).add_(difference, alpha=away).mul_(gradient * inverse)
             answer.append(turned.neg_().sum_to_size(vector.shape))
         return answer[0], answer[1]
+
+
+def derivatives(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of ``inputs`` that are wanted, None for the others, from those of ``outputs``; they can be
+    differentiated again."""
+    chosen = [one for one, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
+    found = iter(torch.autograd.grad(outputs, chosen, gradients, create_graph=True))
+    return tuple(next(found) if is_wanted else None for is_wanted in wanted)
 
 
 def _nonzero(y: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,7 @@ from torch import Tensor
 from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, PrivilegedReadout, Readout
+from sensverify.scoring import derivatives
 from sensverify.sensitivity import Probe, Reference, SensitivityEstimate, compared, directions_at_once
 
 Averaging = Literal["contexts", "effects"]
@@ -129,19 +130,21 @@ class _Moments(torch.autograd.Function):
         scale = torch.maximum(effect.abs().amax(-1), floor)
         unit = effect.mul_(1 / (scale + (scale == 0))[..., None])
         squares = unit.square()
-        ctx.save_for_backward(unit, scale)
-        ctx.clean_shape = clean.shape
+        ctx.save_for_backward(clean, perturbed, unit, scale)
         ctx.mark_non_differentiable(scale)
         return scale, squares.sum(-1), squares.square_().sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, _: Tensor, second: Tensor, fourth: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        unit, scale = ctx.saved_tensors
+    def backward(ctx: Any, _: Tensor, second: Tensor, fourth: Tensor) -> tuple[Tensor | None, ...]:
+        clean, perturbed, unit, scale = ctx.saved_tensors
         inverse = 1 / (scale + (scale == 0))
+        if torch.is_grad_enabled():  # whoever asks for second derivatives gets those of the formula
+            squares = ((perturbed - clean) * inverse[..., None]).square()
+            moments = squares.sum(-1), squares.square().sum(-1)
+            return *derivatives(moments, (clean, perturbed), (second, fourth), ctx.needs_input_grad[:2]), None
         gradient = unit.square().mul_((4 * inverse * fourth)[..., None])
         gradient = gradient.add_((2 * inverse * second)[..., None]).mul_(unit)
-        of_clean = -gradient.sum_to_size(ctx.clean_shape) if ctx.needs_input_grad[0] else None
+        of_clean = -gradient.sum_to_size(clean.shape) if ctx.needs_input_grad[0] else None
         return of_clean, gradient, None
 
 
@@ -232,7 +235,7 @@ def estimate_on(
     clean = readout.clean(batch)
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     values, weights = [], []
-    for chunk in torch.split(directions, directions_at_once(clean, pairs_per_chunk)):
+    for chunk in torch.split(directions, directions_at_once(clean, readout.width, pairs_per_chunk)):
         drawn = [effects(readout, batch, clean, chunk, alpha, probe.reference) for alpha in alphas]
         # Side by side as [S, draws·B], so that all weights of one direction have one factor in common.
         found = Concentrations(

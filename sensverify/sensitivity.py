@@ -141,14 +141,16 @@ def compared(
     return without, moved
 
 
-def directions_at_once(clean: Tensor, pairs: int | None = None) -> int:
-    """How many directions are worked on together, given the clean read-out ``[B, d_out]``: at least 1.
+def directions_at_once(clean: Tensor, width: int, pairs: int | None = None) -> int:
+    """How many directions are worked on together, given the clean read-out ``[B, d_out]`` and ``d``: at least 1.
 
-    So many that a table ``[S, B, d_out]`` has :data:`TABLE` entries, or, if ``pairs`` is given, ``[S, B]`` so many.
+    So many that tables ``[S, B, d_out]`` and ``[S, B, d]`` have at most :data:`TABLE` entries, or, if ``pairs`` is
+    given, ``[S, B]`` so many.
     """
     if pairs is not None:
         return max(1, pairs // len(clean))
-    return max(1, (TABLE if clean.device.type == "cpu" else ACCELERATOR_TABLE) // clean.numel())
+    table = TABLE if clean.device.type == "cpu" else ACCELERATOR_TABLE
+    return max(1, table // (len(clean) * max(width, clean.shape[-1])))
 
 
 def estimate(
@@ -198,7 +200,7 @@ def estimate_on(
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
     chunks = [
         sum(effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in alphas) / draws
-        for chunk in torch.split(directions, directions_at_once(clean, pairs_per_chunk))
+        for chunk in torch.split(directions, directions_at_once(clean, readout.width, pairs_per_chunk))
     ]
     rho = presence(batch.x, directions, readout.centring)
     return SensitivityEstimate(

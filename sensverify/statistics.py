@@ -5,7 +5,7 @@ which directions. Resampling both ways gives an interval for the group, not for 
 
 Figures of several models have two sources as well: the seed of the model and, within a model, which of its features a
 search happens to meet. Resampling three seeds alone gives little more than their range, which holds the true mean in
-three cases of four. :func:`share_interval` resamples both; :func:`seed_mean` takes Student's quantile where a model
+three cases of four. :func:`share_interval` draws both anew; :func:`seed_mean` takes Student's quantile where a model
 gives one number.
 """
 
@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 
 import mpmath
+import numpy
 import torch
 from torch import Tensor
 
@@ -60,30 +61,39 @@ def mean_interval(values: Tensor, generator: torch.Generator, resamples: int = 2
 def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000) -> Interval:
     """Interval for the mean over models of a share; ``hits``: for each model, yes or no for each of its items, ``[n]``.
 
-    Models are resampled, and the items of every model drawn: of yes and no, ``n`` draws with replacement are binomial.
-    Where all of them are yes, or none is, nothing would vary: they are drawn as though half an item were otherwise.
-    Where models differ no more than their items make them differ, this is a little too wide. Of one model, only its
-    items are resampled.
+    Models are resampled, and the share of each drawn from its posterior after Jeffreys' prior (of which each model has
+    its part), so that all or none leaves a width. Where models differ by more than their items make them differ, by a
+    variance ``τ²``, few of them say little about the next: then the interval is at least as wide as with Student's
+    quantile for ``τ`` and the normal one for the items. ``tests/test_statistics.py`` counts how often it misses.
     """
-    shares = torch.stack([one.double().mean() for one in hits]).cpu()
-    counts = torch.tensor([float(len(one)) for one in hits], dtype=torch.float64)
-    drawn = torch.randint(len(hits), (resamples, len(hits)), generator=generator)
-    half = 0.5 / (counts + 1)
-    chance = torch.clamp(shares, half, 1 - half)
-    redrawn = torch.binomial(counts[drawn], chance[drawn], generator=generator) / counts[drawn]
-    return _interval(shares.mean(), redrawn.mean(1))
+    yes = numpy.array([float(one.sum()) for one in hits])
+    items = numpy.array([float(len(one)) for one in hits])
+    models, shares = len(hits), yes / items
+    random = numpy.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+    drawn, prior = random.integers(models, size=(resamples, models)), 0.5 / models
+    replicates = random.beta((yes + prior)[drawn], (items - yes + prior)[drawn]).mean(1)
+    value = float(shares.mean())
+    low, high = (float(end) for end in numpy.quantile(replicates, (0.025, 0.975)))
+    if models > 1:
+        within = float((shares * (1 - shares) / items).mean())
+        between = float(shares.var(ddof=1)) - within
+        if between > 0:
+            half = math.sqrt((1.96**2 * within + _student(models - 1) ** 2 * between) / models)
+            low, high = min(low, max(0.0, value - half)), max(high, min(1.0, value + half))
+    return Interval(value, min(low, value), max(high, value))
 
 
-def seed_mean(values: Sequence[float] | Tensor) -> Interval:
+def seed_mean(values: Sequence[float] | Tensor, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
     """Student's interval for the mean of ``values``, one number for each independent model.
 
-    Raises ``ValueError`` for fewer than two: one model says nothing about the next.
+    ``within`` is the range of what is possible, as 0 to 1 for a share; the interval ends there. Raises ``ValueError``
+    for fewer than two values: one model says nothing about the next.
     """
     table = torch.as_tensor(values, dtype=torch.float64)
     if len(table) < 2:
         raise ValueError("an interval over seeds needs at least two of them")
     value, half = float(table.mean()), _student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
-    return Interval(value, value - half, value + half)
+    return Interval(value, max(value - half, within[0]), min(value + half, within[1]))
 
 
 @functools.cache

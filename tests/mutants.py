@@ -45,7 +45,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     (
         "sensitivity",
         "chunks = [sum((effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in "
-        "alphas)) / draws for chunk in torch.split(directions, max(2, directions_at_once(clean, pairs_per_chunk)))]",
+        "alphas)) / draws for chunk in torch.split(directions, max(2, directions_at_once(clean, readout.width, pairs_per_chunk)))]",
     ): "chunks of any size give the same result",
     ("geometry", "return moved * _tensor(formulas.norm(moved))"): _PRESENT_ALREADY,
     ("geometry", "scale = _tensor(directions)"): _ONLY_REFUSALS,

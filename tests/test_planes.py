@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sensverify.geometry import Centring, random_directions, unit_directions
 from sensverify.interventions import set_presence
 from sensverify.planes import NEARLY_PARALLEL, Plane, combine, is_planar, read_moved
+from sensverify.readout import Batch
 from sensverify.scoring import angular_distance
 from sensverify.selectivity import concentrations
 from toy_models.folder import plant
@@ -123,9 +124,63 @@ def doubles(*shape, seed):
 
 def test_the_gradients_that_are_written_out_are_those_of_the_formulas():
     shapes = [(4, 6), (3, 6), (4, 3), (4, 3)]
-    assert torch.autograd.gradcheck(combine, tuple(doubles(*shape, seed=i) for i, shape in enumerate(shapes)))
+    check(combine, tuple(doubles(*shape, seed=i) for i, shape in enumerate(shapes)))
     for clean in ((3, 6), (4, 3, 6)):
         pair = doubles(*clean, seed=7), doubles(4, 3, 6, seed=8)
-        assert torch.autograd.gradcheck(angular_distance, pair)
-        assert torch.autograd.gradcheck(lambda y, z: concentrations(y, z).values, pair)
-        assert torch.autograd.gradcheck(lambda y, z: concentrations(y, z).sizes, pair)
+        check(angular_distance, pair)
+        check(lambda y, z: concentrations(y, z).values, pair)
+        check(lambda y, z: concentrations(y, z).sizes, pair)
+        check(angular_distance, (pair[0].detach(), pair[1]))
+
+
+def check(function, inputs):
+    """First and second derivatives."""
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("alpha", [1.0, -1.0, 0.0])
+def test_at_the_ends_of_the_range_the_gradient_is_that_of_the_longer_way(alpha):
+    readout = toy()
+    batch, gradients = readout.sample(20, seeded(1)), []
+    for way in (lambda *a: read_moved(*a[:3], [a[3]])[0], long_way):
+        directions = random_directions(7, 6, Centring.NONE, seeded(2)).requires_grad_()
+        gradients += torch.autograd.grad(way(readout, batch, directions, alpha).square().sum(), directions)
+    assert gradients[0].norm() > 0.01
+    assert (gradients[0] - gradients[1]).norm() <= 1e-4 * gradients[1].norm()
+
+
+def test_a_zero_activation_goes_the_long_way_and_spoils_no_gradient():
+    readout = toy()
+    batch = readout.sample(3, seeded(1))
+    batch = dataclasses.replace(batch, x=batch.x * torch.tensor([[1.0], [0.0], [1.0]]))
+    directions = random_directions(2, 6, Centring.NONE, seeded(2)).requires_grad_()
+    assert Plane(batch.x, directions, Centring.NONE).steep.tolist() == [[0, 1], [1, 1]]
+    (gradient,) = torch.autograd.grad(read_moved(readout, batch, directions, [0.5])[0][:, [0, 2]].sum(), directions)
+    assert gradient.isfinite().all()
+
+
+def test_near_the_threshold_the_norm_is_kept_to_rounding():
+    x = torch.randn(1, 64, generator=seeded(1))
+    s = x + 1.05 * NEARLY_PARALLEL * x.norm() * unit_directions(torch.randn(50, 64, generator=seeded(2)), Centring.NONE)
+    plane = Plane(x, s, Centring.NONE)
+    along, across = plane.coordinates(torch.tensor(0.3))
+    lengths = (along[..., None].double() * plane.directions[:, None].double() + across[..., None].double() * x).norm(
+        dim=-1
+    )
+    clear = torch.ones(len(s), dtype=torch.bool)
+    clear[plane.steep[:, 0]] = False
+    assert clear.sum() > 10
+    assert (lengths[clear] / x.double().norm() - 1).abs().max() < 1e-5
+
+
+def test_half_precision_goes_the_long_way():
+    readout = toy()
+    model = dataclasses.replace(
+        readout.model, weights=readout.model.weights.bfloat16(), bias=readout.model.bias.bfloat16()
+    )
+    readout = SuperpositionReadout(model)
+    x = torch.randn(4, 6, generator=seeded(1)).bfloat16()
+    directions = random_directions(3, 6, Centring.NONE, seeded(2))
+    (found,) = read_moved(readout, Batch(x, None), directions, [0.4])
+    assert found.equal(long_way(readout, Batch(x, None), directions, 0.4))

@@ -10,17 +10,31 @@ def coverage(make, truth, repetitions=400):
     return sum(one.low <= truth <= one.high for one in map(make, range(repetitions))) / repetitions
 
 
-def hits(seed, spread):
-    """Three models of 128 items, whose shares lie around 0.95 with standard deviation ``spread``."""
+def hits(seed, spread, models=3, items=128, share=0.95):
+    """Models whose shares lie around ``share`` with standard deviation ``spread``."""
     generator = torch.Generator().manual_seed(seed)
-    shares = (0.95 + spread * torch.randn(3, generator=generator)).clamp(0, 1)
-    return [torch.rand(128, generator=generator) < share for share in shares]
+    shares = (share + spread * torch.randn(models, generator=generator)).clamp(0, 1)
+    return [torch.rand(items, generator=generator) < one for one in shares]
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.015])
-def test_a_share_lies_in_its_interval_19_times_of_20(spread):
-    covered = coverage(lambda seed: share_interval(hits(seed, spread), torch.Generator().manual_seed(seed)), 0.95)
-    assert covered >= 0.92
+@pytest.mark.parametrize(
+    ("spread", "models", "items", "share", "least"),
+    [
+        (0.0, 1, 16, 0.8, 0.93),
+        (0.0, 1, 64, 0.95, 0.93),
+        (0.0, 3, 128, 0.95, 0.93),
+        (0.015, 3, 128, 0.95, 0.93),
+        (0.05, 3, 512, 0.9, 0.87),  # three models that differ by much: the hardest case
+        (0.1, 3, 128, 0.8, 0.89),
+        (0.05, 5, 512, 0.9, 0.91),
+    ],
+)
+def test_a_share_lies_in_its_interval_about_19_times_of_20(spread, models, items, share, least):
+    def of_hits(seed):
+        drawn = hits(seed, spread, models, items, share)
+        return share_interval(drawn, torch.Generator().manual_seed(seed), resamples=500)
+
+    assert coverage(of_hits, share) >= least
 
 
 def test_resampling_three_seeds_alone_misses_the_truth_in_one_case_of_five():
@@ -53,10 +67,16 @@ def test_of_one_model_only_its_items_are_resampled():
 
 @pytest.mark.parametrize(("hit", "end"), [(True, "low"), (False, "high")])
 def test_where_all_are_hit_or_none_the_interval_still_has_a_width(hit, end):
-    """Of 100 of 100, a true share of 0.97 would show that in one case of 20."""
-    interval = share_interval([torch.full((100,), hit)], torch.Generator().manual_seed(0))
+    """Jeffreys' interval of 100 of 100 ends at 0.9753."""
+    interval = share_interval([torch.full((100,), hit)], torch.Generator().manual_seed(0), resamples=20_000)
     assert interval.value == float(hit)
-    assert abs(getattr(interval, end) - float(hit)) == pytest.approx(0.02, abs=0.01)
+    assert abs(getattr(interval, end) - float(hit)) == pytest.approx(1 - 0.9753, abs=0.002)
+
+
+def test_an_interval_ends_where_the_possible_ends():
+    assert seed_mean([0.9, 1.0, 1.0], within=(0, 1)).high == 1
+    assert seed_mean([0.9, 1.0, 1.0]).high > 1
+    assert seed_mean([0.0, 0.0, 0.1], within=(0, 1)).low == 0
 
 
 def test_one_seed_has_no_interval_over_seeds():

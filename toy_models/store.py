@@ -8,6 +8,7 @@ lost but time. What is read back has the very bits that were made.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -76,7 +77,8 @@ class Store:
             write_atomically(path, hashlib.sha256(payload).digest() + payload)
             return made
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # whoever comes later finds the result
+            with contextlib.suppress(OSError):  # some systems keep a file that is open
+                Path(lock.lock_file).unlink(missing_ok=True)  # whoever comes later finds the result
             lock.release()
 
     def _wait_for(self, lock: BaseFileLock) -> None:
@@ -87,6 +89,12 @@ class Store:
                 return
             except Timeout:
                 self.progress("waiting for another process", 0, 1)  # where an interrupted run is stopped
+            except (OSError, NotImplementedError) as error:
+                raise InputError(
+                    expected=f"a folder in which files can be locked, {self.folder}",
+                    got=str(error) or type(error).__name__,
+                    remedy="pass another --out",
+                ) from error
 
     def _make_folder(self) -> None:
         try:

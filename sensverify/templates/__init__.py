@@ -36,7 +36,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (abbreviated, display, grid, label, number, prose, scalar, visible)
+    filters = (abbreviated, display, grid, height, label, number, prose, scalar, visible)
     environment.filters.update({function.__name__: function for function in filters})
     environment.tests.update(scalar=is_scalar, scalars=is_scalars, interval=is_interval)
     return environment
@@ -104,6 +104,18 @@ def grid(value: Any) -> tuple[list[str], list[list[Any]]] | None:
     if isinstance(value, Mapping):
         return ["", *columns], [[label(key), *row] for key, row in zip(value, rows, strict=True)]
     return columns, rows
+
+
+def height(value: Any) -> int:
+    """About how many lines ``value`` takes on the page: one for a scalar, an interval or a folded list."""
+    table = grid(value)
+    if table:
+        return 1 + len(table[1])
+    if is_scalar(value) or is_interval(value) or is_scalars(value):
+        return 1
+    if not isinstance(value, Mapping) and len(value) > 8:
+        return 1  # folded, see evidence.html.j2
+    return max(1, sum(map(height, value.values() if isinstance(value, Mapping) else value)))
 
 
 def abbreviated(value: Any) -> tuple[str, bool]:
