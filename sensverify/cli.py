@@ -14,6 +14,7 @@ import reprlib
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
@@ -140,6 +141,8 @@ def verify(
                     progress("claims", len(verdicts), len(selection))
                     if out is not None:
                         report.write_verdicts(out, verdicts, environment, complete=complete)
+                    if _interrupted.is_set():  # and a library of the claim's kept it to itself
+                        raise KeyboardInterrupt
         finally:  # an interrupted run leaves a page of what was decided, which says that it was interrupted
             if out is not None and verdicts:
                 report.write_html(out)
@@ -363,9 +366,18 @@ def _print_table(table: Any) -> None:
     _say(capture.get().rstrip())
 
 
+_interrupted = threading.Event()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """The entry point: run a command and turn every outcome into an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever asks politely gets the report and the code too
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks politely gets the report and the code too
+        signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 
