@@ -137,7 +137,8 @@ def _painter(exhibit: Exhibit) -> tuple[Paint | None, float]:
     if isinstance(exhibit, Histogram):
         return lambda figure, axes: _histogram(exhibit, figure, axes), _HEIGHT
     if isinstance(exhibit, Curve):
-        return lambda figure, axes: _curve(exhibit, figure, axes), _HEIGHT
+        extra = max(0, -(-len(exhibit.series) // _columns(list(exhibit.series))) - 2)
+        return lambda figure, axes: _curve(exhibit, figure, axes), _HEIGHT + 0.18 * extra
     if isinstance(exhibit, Intervals):
         lines = sum(len(_wrapped(row.name).splitlines()) + 0.9 for row in exhibit.rows)
         return lambda figure, axes: _intervals(exhibit, axes), max(1.3, 0.75 + 0.16 * lines)
@@ -268,8 +269,12 @@ def _legend(figure: Figure, axes: Axes) -> None:
     """A legend above the axes, where it hides nothing; none for a single series."""
     labels = axes.get_legend_handles_labels()[1]
     if len(labels) > 1:
-        columns = max(1, min(len(labels), 56 // (max(map(len, labels)) + 7)))
-        figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.4)
+        figure.legend(loc="outside upper left", ncols=_columns(labels), columnspacing=1.4)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many columns of a legend with these labels fit above the axes."""
+    return max(1, min(len(labels), 56 // (max(map(len, labels), default=0) + 7)))
 
 
 def _wrapped(name: str) -> str:

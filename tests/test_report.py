@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import rich.console
 
-from sensverify import mathematics, plots, report
+from sensverify import mathematics, plots, report, suites, templates
 from sensverify.claims import Claim, Run, Subject
 from sensverify.errors import InputError
 from sensverify.exhibits import (
@@ -253,6 +253,37 @@ def test_a_run_as_expected_raises_no_alarm(tmp_path):
     assert "differ" not in text
 
 
+def test_figures_come_first_and_long_evidence_is_folded_below_them(tmp_path):
+    evidence = {f"figure_{i}": i / 7 for i in range(13)}
+    page = written(tmp_path, verdict(evidence=evidence, exhibits=EXAMPLES[1:2]), verdict("LN-2", evidence={"few": 1}))
+    first, second = page.split('<article id="LN-2"')
+    assert first.index("<svg") < first.index('<details class="evidence">')
+    assert "Evidence: 13 rows" in Page(first).text
+    assert "figure 12" in Page(first).text  # folded, not left out: a browser opens it without a script
+    assert '<details class="evidence" open>' in second
+
+
+def test_a_claim_without_evidence_has_nothing_to_fold(tmp_path):
+    page = written(tmp_path, verdict(evidence={"reason": "no coqc", "remedy": "get it"}))
+    assert 'class="evidence"' not in page
+
+
+@pytest.mark.parametrize(
+    ("value", "lines"),
+    [
+        (3, 1),
+        ({}, 1),
+        ({"value": 1.0, "low": 0.5, "high": 1.5}, 1),
+        (list(range(100)), 1),
+        ([{"a": 1, "b": 2}, {"a": 3, "b": 4}], 3),  # a table and its head
+        ([{"a": [{"b": 1}]}] * 9, 1),  # folded itself
+        ({"x": {"y": 1, "z": "text"}, "u": [["long" * 20], ["long" * 20]]}, 4),
+    ],
+)
+def test_the_height_of_evidence_is_that_of_its_layout(value, lines):
+    assert templates.height(value) == lines
+
+
 def test_reasons_of_skipped_and_failed_checks_are_shown(full):
     text = Page(full).text
     for words in ("no coqc", "get it", "it broke", "a.py:1"):
@@ -468,6 +499,21 @@ def test_the_formulas_of_the_theory_become_mathml(latex):
     assert (Page(markup).unbalanced, Page(markup).open) == ([], [])
 
 
+def claims_with_formulas():
+    return [claim for suite in suites.load_suites().values() for claim in suite if claim.formula]
+
+
+@pytest.mark.parametrize("claim", claims_with_formulas(), ids=lambda claim: claim.id)
+def test_the_formula_of_every_claim_becomes_mathml(claim):
+    assert mathematics.mathml(claim.formula, block=True).startswith("<math")  # raises where it is unknown
+
+
+def test_arg_min_is_one_name_with_its_bound_below():
+    markup = mathematics.display(r"\arg\min_b f(b)")
+    assert "<munder><mo" in markup
+    assert ">argmin</mo>" in markup
+
+
 @pytest.mark.parametrize("latex", [r"\nosuchcommand{x} < 1", r"\frac{1", r"x_{", r"\left( x"])
 def test_latex_that_cannot_be_translated_is_shown_as_written(latex):
     assert Page(str(mathematics.display(latex))).text == latex
@@ -493,6 +539,13 @@ def test_prose_escapes_everything_but_formulas_and_code():
 )  # fmt: skip
 def test_numbers_are_written_as_people_write_them(value, shown):
     assert mathematics.number(value) == shown
+
+
+def test_a_long_label_beside_a_curve_is_broken_into_lines():
+    label = "SeS of features / of random directions"
+    drawing = plots.draw(Curve(title="", caption="", x_label="x", y_label=label, x=(1.0,), series={}), uid="u")
+    assert label not in drawing.svg
+    assert all(word in drawing.svg for word in ("SeS of features / of random", "directions"))
 
 
 def test_values_without_a_place_on_the_axis_are_counted_not_hidden():

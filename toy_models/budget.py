@@ -42,6 +42,7 @@ SEEDS = {"quick": 3, "full": 8}
 FIRST_SEED = 600
 LARGEST_SET = 64
 """Sets of more features than this are not looked at one by one; of them the sum of squares alone is tried."""
+LOSSES = ("loss", "loss_of_zero", "loss_change")
 TAUS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -84,7 +85,10 @@ def most_present(rho: Tensor, overlaps: Tensor, *, signed: bool) -> Sets:
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """What one model's contexts spend: ``rho [B, n]``, its sum of squares ``spent [B]``, and the limits on it."""
+    """What one model's contexts spend: ``rho [B, n]``, its sum of squares ``spent [B]``, and the limits on it.
+
+    ``losses``: those with which the model's training ended.
+    """
 
     label: str
     seed: int
@@ -94,6 +98,7 @@ class Account:
     overlap: float
     sets: dict[str, Sets]
     roundings: float
+    losses: dict[str, Any]
 
     def count(self, tau: float) -> Tensor:
         """How many features have ``|ρ| ≥ τ``, ``[B]``."""
@@ -119,6 +124,7 @@ def account(model: SuperpositionModel, contexts: int, label: str) -> Account:
             "|presence|": most_present(rho, overlaps, signed=False),
             "presence": most_present(rho, overlaps, signed=True),
         },
+        losses={name: readout.describe()[name] for name in LOSSES},
         roundings=32 * sum(features.shape) * torch.finfo(torch.float64).eps / 2,
     )
 
@@ -256,6 +262,7 @@ def _figures(group: list[Account]) -> dict[str, Any]:
         }
     return {
         "seeds": [one.seed for one in group],
+        "trained_models": [{"seed": one.seed, **one.losses} for one in group],
         "features": [one.rho.shape[1] for one in group],
         "largest_eigenvalue": [one.largest_eigenvalue for one in group],
         "overlap_of_all": [one.overlap for one in group],

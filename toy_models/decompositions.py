@@ -4,7 +4,8 @@ The first two are scikit-learn's (extra ``toys``). A component has no sign of it
 its coordinate over the data is skewed to the right, because a sparse feature is absent or positive. So signed figures
 are as good as the method allows; report unsigned ones beside them.
 
-No decomposition has more components than the space has dimensions: more features than that are out of reach.
+No decomposition has more components than the space has dimensions, ``d``: more features than that, or than ``2d`` if
+the negative of every component is taken too, are out of reach.
 """
 
 from __future__ import annotations

@@ -24,16 +24,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sensverify.claims import Run
 from sensverify.errors import InputError
 from sensverify.files import make_directory, write_atomically
-from sensverify.geometry import Centring, random_directions
+from sensverify.geometry import Centring, gram, random_directions
 from toy_models.features import LARGEST, SuperpositionConfig
-from toy_models.superposition import SuperpositionModel
+from toy_models.superposition import SuperpositionModel, SuperpositionReadout
+from toy_models.training import normed
 
 DESCRIPTION, TENSORS = "toy.json", "toy.safetensors"
 SCHEMA, KIND = 1, "superposition"
 SHORTEST = 1e-12
 """A feature shorter than this counts as zero: the square of its length is lost in float32."""
+SAMPLE = 512
+"""Over so many contexts :func:`explain` takes its means."""
 
 _CONFIG = {field.name for field in dataclasses.fields(SuperpositionConfig)} - {"features", "width"}
 _FIGURES = ("loss", "loss_of_zero", "loss_change")
@@ -108,6 +112,30 @@ def load_toy(folder: Path) -> SuperpositionModel:
     )
 
 
+def toy_given(run: Run) -> SuperpositionModel | None:
+    """The model in the folder given as ``--model``; None if that is no toy model folder.
+
+    Raises :class:`~sensverify.errors.InputError` as :func:`load_toy` does, for a model that has given up all its
+    features, and for a folder that the run itself will write.
+    """
+    folder = Path(run.subject.model)
+    try:
+        if not is_toy_folder(folder):
+            return None
+    except OSError:  # a name that no file can have, or a folder that may not be read
+        return None
+    if (run.directory / "planted").resolve() in folder.resolve().parents:
+        raise InputError(
+            expected="a toy model that this run does not write itself",
+            got=str(folder),
+            remedy="copy the folder elsewhere, or pass another --out",
+        )
+    model = run.shared("toy_models.folder.given", lambda: load_toy(folder))
+    if not bool(model.represented.any()):
+        raise _refusal("features longer than 0.5, or a planted model, in which all count", f"none in {folder}")
+    return model
+
+
 def plant(
     features: int,
     width: int,
@@ -137,6 +165,40 @@ def plant(
         loss_of_zero=math.nan,
         planted=True,
     )
+
+
+def explain(model: SuperpositionModel) -> dict[str, Any]:
+    """What makes features hard to find, as plain JSON.
+
+    ``coherence``: the largest cosine between two features, and the mean over features of that to the nearest other one.
+    ``reading``: cosine between what a feature writes and what its unit reads. ``threshold``: minus the median bias over
+    the root mean square of what units see before it, and the share of units that fire.
+    """
+    features, config = model.feature_directions, model.config
+    count, width = len(features), config.width
+    overlap = gram(features).fill_diagonal_(-1.0).max(dim=1).values if count > 1 else torch.zeros(1)
+    readings = model.weights if model.reading is None else model.reading
+    seen_reading = model.centring.project(readings.T)[model.represented]
+    agreement = torch.nn.functional.cosine_similarity(seen_reading, features, dim=1)
+    hidden = SuperpositionReadout(model).sample(SAMPLE, torch.Generator().manual_seed(0)).x
+    seen = normed(config, hidden) @ readings
+    typical = float(seen.square().mean().sqrt())
+    return {
+        "features": count,
+        "width": width,
+        "density": config.density,
+        "load": {
+            "features_per_dimension": count / width,
+            "features_over_d(d+2)/3": 3 * count / (width * (width + 2)),
+        },
+        "coherence": {"largest": float(overlap.max()), "mean_nearest": float(overlap.mean())},
+        "lengths": _spread(model.columns[model.represented].norm(dim=1)),
+        "reading": _spread(agreement),
+        "threshold": {
+            "over_typical_preactivation": -float(model.bias.median()) / typical if typical > 0 else None,
+            "share_of_units_firing": float((seen + model.bias > 0).double().mean()),
+        },
+    }
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -194,6 +256,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if not bool(torch.isfinite(tensor.float()).all()):
             raise _refusal(f"finite numbers in {name}", f"NaN, or infinity in float32, in {path}")
     return {name: tensor.float() for name, tensor in found.items()}
+
+
+def _spread(values: Tensor) -> dict[str, float]:
+    return {"least": float(values.min()), "median": float(values.median()), "largest": float(values.max())}
 
 
 def _content(path: Path) -> bytes:

@@ -6,8 +6,10 @@ through the read-out (two with the absent reference) and an autoencoder a few mu
 baseline does not lose for want of training, the cheap ones have a ``generosity``, by which their budget is multiplied.
 ``figures`` tell what was used.
 
-PCA, ICA and the spectral solution have at most as many directions as the space has dimensions. Asked for more they
-return fewer; ``asked`` says so, and shares of features recovered remain comparable.
+PCA, ICA and the spectral solution have at most as many components as the space has dimensions, ``d``, and leave their
+sign open. Asked for more they hand out the negatives of the first ones too, for trained features often lie in opposite
+pairs: up to ``2d`` directions, whose signs are then theirs. Beyond that they return fewer; ``asked`` says so, and
+shares of features recovered remain comparable.
 """
 
 from __future__ import annotations
@@ -101,8 +103,8 @@ def draw_subject(
 class Directions:
     """Unit ``directions [K, d]``, ``K ≤ asked``, inside the centred space.
 
-    ``signed``: whether the method itself tells a direction from its negative. ``figures``: plain JSON on how it went,
-    always with ``presentations`` used per direction. ``seconds`` of wall-clock time.
+    ``signed``: whether the method itself tells a direction from its negative, or hands out both. ``figures``: plain
+    JSON on how it went, always with ``presentations`` used per direction. ``seconds`` of wall-clock time.
     """
 
     method: str
@@ -173,7 +175,7 @@ class Spectral:
     name: str = SPECTRAL
 
     def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
-        """Orthonormal eigenvectors, whose sign is open; no more than the space has dimensions."""
+        """Orthonormal eigenvectors, then their negatives: no more of either than the space has dimensions."""
         started = _start(count)
         passes = self.iterations + 1
         contexts = min(_steps(subject, passes), len(subject.readout.batch), SPECTRAL_CONTEXTS)
@@ -184,8 +186,9 @@ class Spectral:
             contexts=contexts,
             iterations=self.iterations,
         )
-        figures = {"presentations": passes * contexts, "contexts": contexts}
-        return _directions(self.name, subject, found, count, False, figures, started)
+        signs = _both_signs(found, count)
+        figures = {"presentations": _shared_out(passes * contexts, found, signs), "contexts": contexts}
+        return _directions(self.name, subject, signs, count, len(signs) > len(found), figures, started)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,7 +240,7 @@ class PrincipalComponents:
     name: str = PCA
 
     def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
-        """Closed form: looks at every context once and uses no chance."""
+        """Closed form: looks at every context once and uses no chance. Negatives if ``count`` exceeds the rank."""
         require_sklearn()  # imported before the clock runs
         started = _start(count)
         x = subject.activations
@@ -255,7 +258,8 @@ class IndependentComponents:
     name: str = ICA
 
     def find(self, subject: Subject, count: int, generator: torch.Generator) -> Directions:
-        """Columns of the mixing matrix; if not ``converged``, as far as the budget went."""
+        """Columns of the mixing matrix, and negatives if ``count`` exceeds the rank; if not ``converged``, as far as
+        the budget went."""
         require_sklearn()  # imported before the clock runs
         started = _start(count)
         x = subject.activations
@@ -353,12 +357,24 @@ def _engine_generator(subject: Subject, generator: torch.Generator) -> torch.Gen
 
 
 def _decomposed(name: str, subject: Subject, result: Decomposition, count: int, started: float) -> Directions:
+    components = result.directions
+    signs = _both_signs(components, count)
     figures = {
-        "presentations": max(1, result.iterations) * len(subject.readout.batch),
+        "presentations": _shared_out(max(1, result.iterations) * len(subject.readout.batch), components, signs),
         "variance_explained": result.variance_explained,
         "converged": result.converged,
     }
-    return _directions(name, subject, result.directions, count, False, figures, started)
+    return _directions(name, subject, signs, count, len(signs) > len(components), figures, started)
+
+
+def _both_signs(components: Tensor, count: int) -> Tensor:
+    """``components [K, d]``, then their negatives, ``count`` at most."""
+    return torch.cat([components, -components])[:count]
+
+
+def _shared_out(presentations: int, components: Tensor, signs: Tensor) -> int:
+    """Per direction handed out: a negative costs nothing."""
+    return -(-presentations * len(components) // len(signs))
 
 
 def _directions(

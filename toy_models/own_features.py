@@ -10,18 +10,24 @@ A search begins at random directions, and features may come from the same genera
 begin at the features. So seeds of searches are hashes, which nobody uses by accident, and beside what every search
 recovers stands what the very directions do that it begins with.
 
-Every search has two directions for each feature, as long as ``K · n`` stays within :data:`LARGEST_TABLE`; of a larger
-model only as many features are sought as there are pairs of directions. A model in which they are not found is an
-honest refutation; beside it stands what explains it: how alike the features are, how long, whether units read what
-features write, how many there are against ``d(d+2)/3`` (SE-5), and how high the threshold is against what units see.
+A search goes in :data:`ROUNDS` rounds. The gain of the unit that reads a feature enters peak sensitivity to the fourth
+power: directions flow to the features that are read most strongly, and one round misses many of those read more
+weakly. So each round reads every unit in units of the largest effect that any direction found so far
+has on it. Where a feature has been found that is its unit's gain; where not, the effect is small, and the unit counts
+for more in the next round. Effects alone are used for it. What counts is what all rounds have found together; beside it
+stand as many random directions.
+
+Every round has one direction for each feature, as long as ``K · n`` stays within :data:`LARGEST_TABLE`; of a larger
+model only as many features are sought as a round has directions. A model in which they are not found is an honest
+refutation; beside it stands what explains it (:func:`toy_models.folder.explain`): how alike the features are, how long,
+whether units read what features write, how many there are against ``d(d+2)/3`` (SE-5), and how high the threshold is
+against what units see.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,17 +35,17 @@ from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.discovery import SearchOptions, start_search
-from sensverify.errors import InputError
 from sensverify.exhibits import Exhibit, Histogram, Table
-from sensverify.geometry import gram
+from sensverify.readout import Readout
+from sensverify.sensitivity import compared, directions_at_once
 from sensverify.statistics import Interval, share_interval
 from sensverify.verdicts import Finding, Status
 from toy_models import judging
-from toy_models.folder import is_toy_folder, load_toy, plant, save_toy
+from toy_models.folder import explain, load_toy, plant, save_toy, toy_given
+from toy_models.readouts import Wrapped
 from toy_models.recovery import RECOVERED_COSINE, Matching, match
-from toy_models.searching import CONTEXTS, PEAK, PLAIN, SELECTIVE, STEPS, searched
+from toy_models.searching import CONTEXTS, PEAK, PLAIN, SELECTIVE, STEPS, fingerprint, search_seed, searched
 from toy_models.superposition import SuperpositionModel, SuperpositionReadout
-from toy_models.training import normed
 
 REQUIRED = 0.8
 """At least this share of the features sought has to be recovered, each by a direction of its own at cosine 0.9."""
@@ -47,30 +53,35 @@ REQUIRED = 0.8
 BY_CHANCE = 0.4
 """Where random directions recover more than this, as in a plane they do, finding features means nothing."""
 
+ROUNDS = 4
+
 LARGEST_TABLE = 2**15
-"""At most this many pairs of direction and feature in a search: two directions each for up to 128 features, 64
-directions for 512."""
+"""At most this many pairs of direction and feature in a round: a direction each for up to 181 features, 64 directions
+for 512."""
+
+SAMPLE, LEAST_EFFECT = 256, 1e-3
+"""Effects of what a round found are taken over so many contexts; none counts as smaller than this share of the
+largest, so that units that nothing moves do not become infinitely loud."""
 
 FEATURES, WIDTH = 64, 32
 CELLS = {"quick": ((0.05, 0.1), (0.4, 0.0)), "full": ((0.05, 0.0), (0.05, 0.1), (0.4, 0.1), (0.4, 0.0))}
 """Density and threshold of what the suite plants itself; the last one, dense, is where all searches are compared."""
 
-BUDGET = {"quick": (150, 6), "full": (STEPS, CONTEXTS)}
-"""Steps and contexts of a search on what the suite plants itself."""
+BUDGET = {"quick": (75, 6), "full": (STEPS // 2, CONTEXTS)}
+"""Steps and contexts of a round on what the suite plants itself."""
 
-USER_BUDGET = {"quick": (STEPS, CONTEXTS // 2), "full": (STEPS, CONTEXTS)}
-"""And on a user's model, which may be harder: all steps."""
+USER_BUDGET = {"quick": (150, CONTEXTS // 2), "full": (STEPS // 2, CONTEXTS)}
+"""And on a user's model, which may be harder."""
 
+LABEL = "TM-9.planted search"
 OWN_SEEDS = {"quick": 3, "full": 5}
 SEARCH_SEEDS = 3
-SAMPLE = 512
-
 SEARCHES = {"plain": PLAIN, "selective": SELECTIVE, "peak": PEAK}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One model, and a search on it: its ``seed``, ``steps`` and ``contexts``."""
+    """One model, and a search on it: its ``seed``, and the ``steps`` and ``contexts`` of a round."""
 
     model: SuperpositionModel
     seed: int
@@ -83,24 +94,25 @@ class Trial:
         return self.model.feature_directions
 
     @property
-    def directions(self) -> int:
-        """``K``: two for each feature, within :data:`LARGEST_TABLE`, and never fewer than two."""
-        return max(2, min(2 * len(self.features), LARGEST_TABLE // len(self.features)))
+    def sought(self) -> int:
+        """How many directions a round has, and features are to be found: all, within :data:`LARGEST_TABLE`."""
+        return max(1, min(len(self.features), LARGEST_TABLE // len(self.features)))
 
     @property
-    def sought(self) -> int:
-        """How many features there are to be found: all, or half as many as directions if those are fewer than 2n."""
-        return self.directions // 2
+    def directions(self) -> int:
+        """``K``, of all rounds together."""
+        return ROUNDS * self.sought
 
-    def options(self, base: SearchOptions) -> SearchOptions:
-        """``base`` with this trial's budget and seed."""
+    def options(self, base: SearchOptions, number: int) -> SearchOptions:
+        """``base`` with this trial's budget, and the seed of round ``number``."""
         return dataclasses.replace(
-            base, directions=self.directions, steps=self.steps, contexts=self.contexts, seed=self.seed
+            base, directions=self.sought, steps=self.steps, contexts=self.contexts, seed=self.seed + number
         )
 
     def start(self) -> Tensor:
-        """The random directions that a search begins with, ``[K, d]``."""
-        return start_search(SuperpositionReadout(self.model), self.options(PEAK)).directions
+        """The random directions that all rounds begin with, ``[K, d]``."""
+        readout = SuperpositionReadout(self.model)
+        return torch.cat([start_search(readout, self.options(PEAK, i)).directions for i in range(ROUNDS)])
 
     def hits(self, matching: Matching) -> Tensor:
         """``[sought]`` yes or no: of the features sought so many are recovered; more than those count for nothing.
@@ -110,7 +122,7 @@ class Trial:
         return torch.arange(self.sought) < matching.recovered
 
     def share(self, matching: Matching) -> float:
-        """Recovered features as a share of those sought."""
+        """Of features sought, the recovered."""
         return float(self.hits(matching).double().mean())
 
 
@@ -122,15 +134,64 @@ class Group:
     trials: tuple[Trial, ...]
 
     def interval(self, hits: Sequence[Tensor]) -> Interval:
-        """Of the mean over trials of a share, from each trial's yes and no: trials and their items are resampled.
-
-        Of one trial the items alone are.
-        """
+        """Of the mean share over trials: trials and the items of each are resampled, of one trial its items alone."""
         return share_interval(hits, torch.Generator().manual_seed(self.trials[0].seed + 2))
 
     def text(self, hits: Sequence[Tensor]) -> str:
-        """The same for a cell of a table."""
+        """For a cell of a table."""
         return self.interval(hits).text() + ("" if len(hits) > 1 else " (one seed)")
+
+
+class InUnits(Wrapped):
+    """``y / gains``: each unit of a read-out in a unit of its own, ``gains [units]``."""
+
+    def __init__(self, inner: Readout, gains: Tensor) -> None:
+        super().__init__(inner)
+        self.gains = gains
+
+    def change(self, y: Tensor) -> Tensor:
+        """Divided by them."""
+        return y / self.gains
+
+    def changed(self) -> Mapping[str, Any]:
+        """The gains."""
+        return {"gains": self.gains.tolist()}
+
+
+@torch.no_grad()
+def largest_effects(readout: Readout, directions: Tensor, options: SearchOptions) -> Tensor:
+    """``[units]``: ``(E Δ⁴)^¼`` on each unit of that direction which has the largest, and at least ``LEAST_EFFECT`` of
+    the largest of all.
+
+    ``Δ`` is the effect as the search takes it, over contexts and presences. Where nothing has any effect: ones.
+    """
+    generator = torch.Generator(device=readout.device).manual_seed(options.seed)
+    batch = readout.sample(SAMPLE, generator)
+    clean = readout.clean(batch)
+    alpha = options.probe.law.stratified(1, SAMPLE, generator)[0].to(batch.x)
+    largest = torch.zeros_like(clean[0])
+    for chunk in torch.split(directions, directions_at_once(clean, readout.width)):
+        reference, moved = compared(readout, batch, clean, chunk, alpha, options.probe.reference)
+        effect = torch.linalg.vector_norm(moved - reference, ord=4, dim=1) / SAMPLE**0.25
+        largest = torch.maximum(largest, effect.amax(0))
+    least = LEAST_EFFECT * float(largest.max())
+    return largest.clamp_min(least) if least > 0 else torch.ones_like(largest)
+
+
+def in_rounds(run: Run, trial: Trial, base: SearchOptions) -> Tensor:
+    """What :data:`ROUNDS` searches find together, ``[K, d]``, each on units in units of what those before it found."""
+    readout = SuperpositionReadout(trial.model)
+
+    def make() -> Tensor:
+        found = [searched(run, readout, trial.options(base, 0))]
+        for number in range(1, ROUNDS):
+            options = trial.options(base, number)
+            gains = largest_effects(readout, torch.cat(found), options)
+            found.append(searched(run, InUnits(readout, gains), options))
+        return torch.cat(found)
+
+    key = (fingerprint(readout)["weights"], trial.options(base, 0).to_json())
+    return run.shared(f"toy_models.own_features.in_rounds {key}", make)
 
 
 Find = Callable[[Group], list[Tensor]]
@@ -142,22 +203,18 @@ def preflight(run: Run) -> None:
     Raises :class:`~sensverify.errors.InputError` as :func:`~toy_models.folder.load_toy` does, for a model that has
     given up all its features, and for a folder that the run itself will write.
     """
-    _user_model(run)
+    toy_given(run)
 
 
 def check_planted(run: Run) -> Finding:
     """TM-9.planted: the interval of every group has to be wholly on the right side."""
-    model, groups = _user_model(run), subjects(run)
+    model, groups = toy_given(run), subjects(run)
     finding = _judge(groups, _found_by(run, "peak"))
     chance = {group.label: _hits(group, _start(group)) for group in groups}
     evidence = {
         **finding.evidence,
-        "recovered_by_random_directions": {group.label: group.interval(chance[group.label]).to_json()
-                                           for group in groups},
-        "searches": {
-            f"{name}, {group.label}": [_row(trial, matching) for trial, matching in _matched(group, find(group))]
-            for name, group, find in _compared(run, groups)
-        },
+        "recovered_by_random_directions": {g.label: g.interval(chance[g.label]).to_json() for g in groups},
+        "searches": {f"{name}, {group.label}": _rows(group, find) for name, group, find in _compared(run, groups)},
         "models": {group.label: explain(group.trials[0].model) for group in groups},
     }  # fmt: skip
     witness = finding.witness and {**finding.witness, "models": evidence["models"]}
@@ -193,12 +250,14 @@ def twin_another(run: Run) -> Finding:
 
 def subjects(run: Run) -> tuple[Group, ...]:
     """The user's model with three seeds of search, or else what the suite plants itself."""
-    model = _user_model(run)
+    model = toy_given(run)
     if model is None:
         return planted(run)
-    seeds = [_search_seed(run.seed, i) for i in range(SEARCH_SEEDS)]
     steps, contexts = USER_BUDGET[run.profile]
-    trials = tuple(Trial(model=model, seed=seed, steps=steps, contexts=contexts) for seed in seeds)
+    trials = tuple(
+        Trial(model=model, seed=search_seed(LABEL, run.seed, i), steps=steps, contexts=contexts)
+        for i in range(SEARCH_SEEDS)
+    )
     return (Group(label="the folder given", trials=trials),)
 
 
@@ -214,84 +273,28 @@ def planted(run: Run) -> tuple[Group, ...]:
                 seed = 1000 * run.seed + 500 + 10 * cell + i
                 folder = run.directory / "planted" / str(seed)
                 save_toy(folder, plant(FEATURES, WIDTH, seed, density, threshold=threshold))
-                trials.append(Trial(model=load_toy(folder), seed=_search_seed(seed), steps=steps, contexts=contexts))
+                trials.append(
+                    Trial(
+                        model=load_toy(folder),
+                        seed=search_seed(LABEL, seed),
+                        steps=steps,
+                        contexts=contexts,
+                    )
+                )
             groups.append(Group(label=f"p = {density:g}, threshold {threshold:g}", trials=tuple(trials)))
         return tuple(groups)
 
     return run.shared("toy_models.own_features.planted", make)
 
 
-def explain(model: SuperpositionModel) -> dict[str, Any]:
-    """What makes features hard to find, as plain JSON.
-
-    ``coherence``: the largest cosine between two features, and the mean over features of that to the nearest other one.
-    ``reading``: cosine between what a feature writes and what its unit reads. ``threshold``: minus the median bias over
-    the root mean square of what units see before it, and the share of units that fire.
-    """
-    features, config = model.feature_directions, model.config
-    count, width = len(features), config.width
-    overlap = gram(features).fill_diagonal_(-1.0).max(dim=1).values if count > 1 else torch.zeros(1)
-    readings = model.weights if model.reading is None else model.reading
-    seen_reading = model.centring.project(readings.T)[model.represented]
-    agreement = torch.nn.functional.cosine_similarity(seen_reading, features, dim=1)
-    hidden = SuperpositionReadout(model).sample(SAMPLE, torch.Generator().manual_seed(0)).x
-    seen = normed(config, hidden) @ readings
-    typical = float(seen.square().mean().sqrt())
-    return {
-        "features": count,
-        "width": width,
-        "density": config.density,
-        "load": {
-            "features_per_dimension": count / width,
-            "features_over_d(d+2)/3": 3 * count / (width * (width + 2)),
-        },
-        "coherence": {"largest": float(overlap.max()), "mean_nearest": float(overlap.mean())},
-        "lengths": _spread(model.columns[model.represented].norm(dim=1)),
-        "reading": _spread(agreement),
-        "threshold": {
-            "over_typical_preactivation": -float(model.bias.median()) / typical if typical > 0 else None,
-            "share_of_units_firing": float((seen + model.bias > 0).double().mean()),
-        },
-    }
-
-
-def _search_seed(*parts: int) -> int:
-    """A seed that no features were drawn with."""
-    digest = hashlib.sha256(f"TM-9.planted search {parts}".encode()).digest()
-    return int.from_bytes(digest[:6], "big")
-
-
-def _user_model(run: Run) -> SuperpositionModel | None:
-    """The model in the folder given as ``--model``; None if that is no toy model folder."""
-    folder = Path(run.subject.model)
-    try:
-        if not is_toy_folder(folder):
-            return None
-    except OSError:  # a name that no file can have, or a folder that may not be read
-        return None
-    if (run.directory / "planted").resolve() in folder.resolve().parents:
-        raise InputError(
-            expected="a toy model that this run does not write itself",
-            got=str(folder),
-            remedy="copy the folder elsewhere, or pass another --out",
-        )
-    model = run.shared("toy_models.own_features.user", lambda: load_toy(folder))
-    if not bool(model.represented.any()):
-        raise InputError(
-            expected="features longer than 0.5, or a planted model, in which all count",
-            got=f"none in {folder}",
-            remedy="correct the toy model; toy_models/folder.py says what it is",
-        )
-    return model
-
-
 def _found_by(run: Run, name: str) -> Find:
-    def find(group: Group) -> list[Tensor]:
-        return [
-            searched(run, SuperpositionReadout(trial.model), trial.options(SEARCHES[name])) for trial in group.trials
-        ]
+    return lambda group: [in_rounds(run, trial, SEARCHES[name]) for trial in group.trials]
 
-    return find
+
+def _first_round(run: Run) -> Find:
+    """What the search that is judged had found before units were divided by anything."""
+    find = _found_by(run, "peak")
+    return lambda group: [found[: len(found) // ROUNDS] for found in find(group)]
 
 
 def _start(group: Group) -> list[Tensor]:
@@ -304,13 +307,14 @@ def _compared(run: Run, groups: Sequence[Group]) -> list[tuple[str, Group, Find]
     In the quick profile a user's model is searched once by those that are not judged.
     """
     rows: list[tuple[str, Group, Find]] = []
-    full, user = run.profile == "full", _user_model(run) is not None
+    full, user = run.profile == "full", toy_given(run) is not None
     for group in groups:
         for name in SEARCHES:
             judged = name == "peak"
             if judged or full or group is groups[-1]:
                 once = dataclasses.replace(group, trials=group.trials[:1])
                 rows.append((name, group if judged or full or not user else once, _found_by(run, name)))
+        rows.append(("peak, first round alone", group, _first_round(run)))
         rows.append(("random directions", group, _start))
     return rows
 
@@ -323,8 +327,11 @@ def _hits(group: Group, found: Sequence[Tensor]) -> list[Tensor]:
     return [trial.hits(matching) for trial, matching in _matched(group, found)]
 
 
-def _row(trial: Trial, matching: Matching) -> dict[str, Any]:
-    return {"seed": trial.seed, "sought": trial.sought, "share": trial.share(matching), **matching.to_json()}
+def _rows(group: Group, find: Find) -> list[dict[str, Any]]:
+    return [
+        {"seed": trial.seed, "sought": trial.sought, "share": trial.share(matching), **matching.to_json()}
+        for trial, matching in _matched(group, find(group))
+    ]
 
 
 def _judge(groups: Sequence[Group], find: Find) -> Finding:
@@ -356,10 +363,6 @@ def _judge(groups: Sequence[Group], find: Find) -> Finding:
     )
 
 
-def _spread(values: Tensor) -> dict[str, float]:
-    return {"least": float(values.min()), "median": float(values.median()), "largest": float(values.max())}
-
-
 def _exhibits(run: Run, groups: Sequence[Group]) -> tuple[Exhibit, ...]:
     rows, cosines = [], {}
     for name, group, find in _compared(run, groups):
@@ -379,12 +382,13 @@ def _exhibits(run: Run, groups: Sequence[Group]) -> tuple[Exhibit, ...]:
     return (
         Table(
             title="Searches for features that somebody planted",
-            caption=f"{one.directions} directions look for {one.sought} of {len(one.features)} features in "
-            f"{one.model.config.width} dimensions. Share of those sought that a direction of its own meets at cosine "
-            f"{RECOVERED_COSINE}, share of the directions that meet some feature (intervals: {len(groups[-1].trials)} "
-            "seeds and the items of each resampled, of one seed its items), and repeated directions for each seed. The "
-            f"rows to read are those of peak, which the claim wants at {REQUIRED:g} or above; beside them stands what "
-            "other searches recover, and the random directions that every search begins with.",
+            caption=f"{one.directions} directions, found in {ROUNDS} rounds, look for {one.sought} of "
+            f"{len(one.features)} features in {one.model.config.width} dimensions. Share of those sought that a "
+            f"direction of its own meets at cosine {RECOVERED_COSINE}, share of the directions that meet some feature "
+            f"(intervals: {len(groups[-1].trials)} seeds and the items of each resampled, of one seed its items), and "
+            "repeated directions for each seed. The rows to read are those of peak, which the claim wants at "
+            f"{REQUIRED:g} or above; beside them stands what other searches recover, the first round before units were "
+            "brought to one scale, and the random directions that every search begins with.",
             columns=["search", "models", "features recovered", "directions on a feature", "duplicates"],
             rows=rows,
         ),

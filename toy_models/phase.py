@@ -14,7 +14,9 @@ What was chosen, and why:
 - *Autoencoders* are cheap to train and have 60 times the presentations (200 times where ``n > 128``).
 - *Sequential* search, 4 directions: each costs a search. Its share of recovered features is bounded by ``4/n``: read
   its precision.
-- *Sign*: methods that leave it open are matched by absolute cosine, in their favour.
+- *Sign*: PCA, FastICA and the spectral solution have ``d`` components and leave their sign open. They hand out both
+  signs, ``2d`` directions: their share of recovered features is bounded by ``2d/n``. Random directions are matched by
+  absolute cosine.
 
 All that was found is kept in the run's store, per cell, seed and method: an interrupted run goes on where it stopped.
 """

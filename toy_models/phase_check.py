@@ -16,7 +16,7 @@ from sensverify.errors import InputError
 from sensverify.exhibits import Curve, Exhibit, Heatmap, Table
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
-from toy_models.methods import ICA, PCA, PEAK, PLAIN, RANDOM, SEQUENTIAL, TOP_K
+from toy_models.methods import ICA, PCA, PEAK, PLAIN, RANDOM, SEQUENTIAL, SPECTRAL, TOP_K
 from toy_models.phase import REFERENCES, Result, best_other, diagram, winner
 
 RECOVERS, FAILS = 0.9, 0.1
@@ -49,6 +49,16 @@ def dense(result: Result) -> bool:
 def very_dense(result: Result) -> bool:
     """p ≥ 0.4."""
     return result.cell.density >= 0.4
+
+
+def in_pairs(result: Result) -> bool:
+    """n = 2d: as many features as d components and their negatives could be."""
+    return result.cell.load == 2
+
+
+def crowded(result: Result) -> bool:
+    """n = 4d: d components and their negatives are at most half of the features."""
+    return result.cell.load == 4
 
 
 def orderly(result: Result) -> bool:
@@ -132,16 +142,36 @@ def _recovered(result: Result) -> dict[str, Any]:
 
 def check_whatever_the_density(run: Run) -> Finding:
     """TM-3."""
-    table = diagram(run)
+    finding = judge_whatever(diagram(run))
+    return dataclasses.replace(finding, exhibits=exhibits(diagram(run)))
+
+
+def judge_whatever(table: Sequence[Result]) -> Finding:
+    """TM-3 with a positive control: REFUTED only if the same judge, asked for the same share, is seen to say SUPPORTED
+    of a method that does find these features, else INCONCLUSIVE. Peak everywhere is told beside it."""
     finding = judge(table, WHATEVER)
-    return dataclasses.replace(
-        finding, evidence={**finding.evidence, **both_directions(table)}, exhibits=exhibits(table)
-    )
+    control = judge(table, [dataclasses.replace(demand, method=TOP_K, region=orderly) for demand in WHATEVER])
+    peak = judge(table, [dataclasses.replace(demand, method=PEAK) for demand in WHATEVER])
+    evidence = {
+        **finding.evidence,
+        **both_directions(table),
+        "positive_control": {"status": control.status.value, "judged": control.evidence["judged"]},
+        "peak_in_every_cell": {"status": peak.status.value, "judged": peak.evidence["judged"]},
+    }
+    if finding.status is Status.REFUTED and control.status is not Status.SUPPORTED:
+        evidence["reason"] = "no method is seen to recover these features by the same judge"
+        return dataclasses.replace(finding, status=Status.INCONCLUSIVE, evidence=evidence, witness=None)
+    return dataclasses.replace(finding, evidence=evidence)
 
 
 def check_by_components(run: Run) -> Finding:
-    """False twin of TM-3: principal components."""
-    return judge(diagram(run), [dataclasses.replace(demand, method=PCA) for demand in WHATEVER])
+    """False twin of TM-3: principal components, judged where their number does not forbid it."""
+    return judge(diagram(run), [dataclasses.replace(demand, method=PCA, region=in_pairs) for demand in WHATEVER])
+
+
+def check_by_independent_components(run: Run) -> Finding:
+    """False twin of TM-3: independent components recover a third where their number allows one half."""
+    return judge(diagram(run), [Demand(method=ICA, region=crowded, least=1 / 3)])
 
 
 def check_by_random(run: Run) -> Finding:
@@ -224,14 +254,17 @@ def exhibits(table: Sequence[Result]) -> tuple[Exhibit, ...]:
     return (*(_heatmap(table, name) for name in methods), _ratio(table), *_curves(table), _table(table))
 
 
+_BOTH_SIGNS = "d components with both signs: the share cannot exceed 2d/n, one half at n = 4d."
 _CAPTIONS = {
     PLAIN: "Compare sparse features (left) with dense ones (right), and small dimension and load with large ones: TM-3 "
     "wants one half everywhere.",
     SEQUENTIAL: "At most 4 directions were sought: the share cannot exceed 4/n. The table gives their precision.",
     PEAK: "TM-3.methods wants 0.4 in every cell: look for the lowest, and whether the rows fall to the right.",
     TOP_K: "It is told the true number of active features. Compare the left, where few are active, with the right.",
-    ICA: "It finds at most d directions. Where features lie in opposite pairs on d axes, one of each is half.",
-    PCA: "Components of largest variance: what second moments alone tell.",
+    ICA: f"{_BOTH_SIGNS} Where features lie in opposite pairs on d axes (n = 2d) that may be all of them. Compare the "
+    "top rows, left with right.",
+    PCA: f"{_BOTH_SIGNS} Components of largest variance: what second moments alone tell.",
+    SPECTRAL: f"{_BOTH_SIGNS} The plain search in closed form, for small interventions.",
     RANDOM: "The control: what is above 0 here is chance.",
 }
 

@@ -1,6 +1,7 @@
 """TM-8.plain, TM-8.selective, TM-8.peak, TM-8.sparse: which searches find the planted features of a transformer.
 
-The judge is the same for all: the share of the directions found that lie within cosine 0.9 of a planted feature.
+The judge is the same for all: the share of the directions found that lie within cosine 0.9 of a planted feature. That
+plain and size-blind searches fail is said only if the same judge sees the search of TM-8.peak succeed.
 
 Where features are sparse and thresholds high, the search of TM-8.peak is said to fail. A failure may be that of the
 models, of the budget, of the start or of the score; so two more searches look at the very same models with the same
@@ -56,7 +57,7 @@ ACTIVE, THRESHOLDS = (1, 3, 8, 24), (0.1, 0.2, 0.3, 0.4)
 
 def check_plain_recovery(run: Run) -> Finding:
     """TM-8.plain."""
-    finding = _judge_recovery(subjects(run), found_directions(run, "plain"), _recovery_exhibits(run))
+    finding = _beside_peak(run, _judge_recovery(subjects(run), found_directions(run, "plain"), _recovery_exhibits(run)))
     held_out = {
         f"seed {subject.seed}": _found_to_planted(subject, directions)
         for subject, directions in zip(subjects(run), found_directions(run, "plain"), strict=True)
@@ -72,7 +73,18 @@ def _found_to_planted(subject: Subject, directions: Tensor) -> dict[str, float]:
 
 def check_selective_recovery(run: Run) -> Finding:
     """TM-8.selective: concentration, whatever the size of the effect."""
-    return _judge_recovery(subjects(run), found_directions(run, SIZE_BLIND))
+    return _beside_peak(run, _judge_recovery(subjects(run), found_directions(run, SIZE_BLIND)))
+
+
+def _beside_peak(run: Run, finding: Finding) -> Finding:
+    """A failure means something only where success is seen: REFUTED only if the same judge says SUPPORTED of the search
+    of TM-8.peak, on the same models with the same budget."""
+    control = _judge_recovery(subjects(run), found_directions(run, PEAK))
+    evidence = {**finding.evidence, "positive_control": {PEAK: _control(control)}}
+    if finding.status is Status.REFUTED and control.status is not Status.SUPPORTED:
+        evidence["reason"] = "no search with this budget is seen to find what is planted in these models"
+        return dataclasses.replace(finding, status=Status.INCONCLUSIVE, evidence=evidence, witness=None)
+    return dataclasses.replace(finding, evidence=evidence)
 
 
 def check_peak_recovery(run: Run) -> Finding:

@@ -5,6 +5,11 @@ ReLU makes negative overlaps free, so that ``−f`` comes close to another featu
 leg from presence ``max(ρ, 0)`` up to ``α``, with the shrinkage of all else that is built into it (RN-3); where a
 positive ``ρ`` exceeds ``α`` the same leg *reduces*, and that is not counted as addition.
 
+All this needs more features than can be paired. With ``n = 2d`` the best a model can do is to write features in
+opposite pairs along ``d`` orthogonal axes: ``−f`` is a feature, and since ``h`` is then read back as its positive and
+negative parts, which together lose nothing, no direction is much more sensitive than another. Models of ``n = 2d`` that
+are trained briefly have not got there, and show an excess that longer training takes away (:func:`converged_pairs`).
+
 Decomposition and derivation: :mod:`toy_models.removal`. Thresholds were chosen on seeds 100 to 102; a run judges on its
 own.
 """
@@ -25,9 +30,9 @@ from sensverify.readout import Batch
 from sensverify.statistics import Interval, group_ratio, mean_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.removal import PLAYERS, Decomposition, Mechanisms, decompose, mechanisms
-from toy_models.removal_found import seeds, trained_models
+from toy_models.removal_found import final_losses, paired_config, seeds, trained_config, trained_models
 from toy_models.removal_planted import PlantedReadout, around, planted
-from toy_models.superposition import SuperpositionConfig
+from toy_models.superposition import SuperpositionConfig, SuperpositionModel
 from toy_models.trained import models
 
 SPARSE = 0.02
@@ -141,16 +146,33 @@ def _percentiles(values: Tensor) -> Interval:
     return Interval(float(values[0]), low, high)
 
 
+def sparse_models(run: Run) -> list[SuperpositionModel]:
+    """One size per seed, and in the full profile a larger one too; of both, ``n = 4d``."""
+    return trained_models(run)[trained_config(SPARSE)] + (
+        models(run, LARGER, seeds(run)) if run.profile == "full" else []
+    )
+
+
 def sparse_negatives(run: Run) -> list[Negatives]:
-    """On sparse trained models: one size per seed, and in the full profile a larger one too."""
+    """On sparse trained models."""
 
     def make() -> list[Negatives]:
-        sparse = list(trained_models(run)[SPARSE])
-        if run.profile == "full":
-            sparse += models(run, LARGER, seeds(run))
-        return [negatives(around(model), model.represented, model.seed) for model in sparse]
+        return [negatives(around(model), model.represented, model.seed) for model in sparse_models(run)]
 
     return run.shared("toy_models.removal_negatives", make)
+
+
+def converged_pairs(run: Run) -> list[Negatives]:
+    """On models of ``n = 2d`` trained until their features lie in opposite pairs, so that ``−f`` is a feature."""
+
+    def make() -> list[Negatives]:
+        return [negatives(around(one), one.represented, one.seed) for one in _paired_models(run)]
+
+    return run.shared("toy_models.removal_pairs", make)
+
+
+def _paired_models(run: Run) -> list[SuperpositionModel]:
+    return trained_models(run)[paired_config(SPARSE)]
 
 
 def check_negatives(run: Run) -> Finding:
@@ -164,7 +186,14 @@ def check_negatives(run: Run) -> Finding:
         _name(item): {name: float(share.mean()) for name, share in item.negated.by_presence(0.1).items()}
         for item in items
     }
+    pairs = [excess(item) for item in converged_pairs(run)]
     evidence: dict[str, Any] = {
+        "trained_models": final_losses(sparse_models(run)),
+        "opposite_pairs_at_n_2d": {
+            "trained_models": final_losses(_paired_models(run)),
+            "mean_cosine_of_-f_to_nearest_feature": [float(item.closest.mean()) for item in converged_pairs(run)],
+            "ratio": [{"seed": one.seed, **one.ratio.to_json()} for one in pairs],
+        },
         "correlation_of_SeS(-f)_with_cosine_of_-f_to_nearest_feature": correlations,
         "mean_cosine_of_-f_to_nearest_feature": overlaps,
         "shares_of_SeS(-f)_by_presence_of_-f": presence,
@@ -182,6 +211,11 @@ def check_random_above_negated(run: Run) -> Finding:
 def check_excess_is_removal(run: Run) -> Finding:
     """False twin: removal counted in the place of addition."""
     return _judge_excess([excess(item, lambda parts: parts.removal) for item in sparse_negatives(run)], {}, ())
+
+
+def check_converged_pairs(run: Run) -> Finding:
+    """False twin: converged models of ``n = 2d``, where ``−f`` is a feature and exceeds random directions hardly."""
+    return _judge_excess([excess(item) for item in converged_pairs(run)], {}, ())
 
 
 def check_orthonormal_negatives(run: Run) -> Finding:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Heatmap, Table
+from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 from toy_models.score_survey import (
     BIASES,
@@ -32,6 +33,10 @@ from toy_models.scores import SCORES
 
 SEPARATES, DOES_NOT = 0.9, 0.75
 """Which AUC is said to separate, and which not."""
+
+BELOW, BEYOND = "below the densities tried", "beyond the densities tried"
+ALL_IN_PAIRS = "undefined: in one of the models every feature's negative is a feature"
+NO_CONTEXT = "undefined: for one of the directions no context has any weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,7 @@ def check_scores(run: Run, statement: Statement = Statement()) -> Finding:
         for score in (*statement.high, *statement.low):
             separations = found.separations[family, density]
             figure = functools.partial(Separation.auc, score=score, group=statement.group)
-            auc = found.interval(figure, separations)
+            auc = found.area(separations, score, statement.group)
             up = score in statement.high
             right = auc.low >= SEPARATES if up else auc.high <= DOES_NOT
             wrong = auc.high < SEPARATES if up else auc.low > DOES_NOT
@@ -101,8 +106,10 @@ def _evidence(found: Survey) -> dict[str, Any]:
             **{
                 score: {
                     "auc": found.auc(family, density, score).to_json(),
-                    "auc_against_negated": found.auc(family, density, score, "negated feature").to_json(),
-                    "ratio": found.interval(functools.partial(Separation.ratio, score=score), separations).to_json(),
+                    "auc_against_negated": _defined(found.auc(family, density, score, "negated feature"), ALL_IN_PAIRS),
+                    "ratio": found.interval(
+                        functools.partial(Separation.ratio, score=score), separations, within=(0.0, math.inf)
+                    ).to_json(),
                 }
                 for score in SCORES
             },
@@ -111,23 +118,30 @@ def _evidence(found: Survey) -> dict[str, Any]:
         "directions_per_group": DIRECTIONS,
         "contexts": CONTEXTS,
         "boundary": {
-            family.label: {score: found.boundary(family, score).to_json() for score in SCORES} for family in FAMILIES
+            family.label: {score: boundary_in_words(found.boundary(family, score)) for score in SCORES}
+            for family in FAMILIES
         },
+        "densities_tried": list(found.densities),
         "correlation_with_mean_presence": {
-            score: found.interval(
-                functools.partial(Separation.correlation, score=score), found.separations[CAUSES]
-            ).to_json()
-            for score in SCORES
+            score: _defined(found.correlation(found.separations[CAUSES], score), NO_CONTEXT) for score in SCORES
         },
         "with_a_bias_put_in": {
-            f"bias {bias}": {
-                score: found.interval(functools.partial(Separation.auc, score=score), separations).to_json()
-                for score in THRESHOLD_SCORES
-            }
+            f"bias {bias}": {score: found.area(separations, score).to_json() for score in THRESHOLD_SCORES}
             for bias, separations in found.thresholds.items()
         },
         "configurations": cells,
     }
+
+
+def boundary_in_words(boundary: Interval) -> str | dict[str, float | str]:
+    """A boundary for evidence: an end that no density tried has reached is a word, not an infinity."""
+    ends = {name: BELOW if p == 0 else BEYOND if p == math.inf else p for name, p in boundary.to_json().items()}
+    first = ends["value"]
+    return first if isinstance(first, str) and set(ends.values()) == {first} else ends
+
+
+def _defined(figure: Interval, why_not: str) -> str | dict[str, float]:
+    return why_not if math.isnan(figure.value) else figure.to_json()
 
 
 def _exhibits(found: Survey) -> tuple[Exhibit, ...]:
@@ -175,9 +189,7 @@ def _curve(found: Survey) -> Curve:
 
 def _threshold_curve(found: Survey) -> Curve:
     lines = {
-        SCORES[score].label: [
-            found.interval(functools.partial(Separation.auc, score=score), found.thresholds[bias]) for bias in BIASES
-        ]
+        SCORES[score].label: [found.area(found.thresholds[bias], score) for bias in BIASES]
         for score in THRESHOLD_SCORES
     }
     return Curve(
@@ -194,19 +206,20 @@ def _threshold_curve(found: Survey) -> Curve:
 
 
 def _table(found: Survey) -> Table:
-    top, where = found.densities[-1], f"random features, p = {CAUSES[1]}"
+    least, top, where = found.densities[0], found.densities[-1], f"random features, p = {CAUSES[1]}"
 
     def cell(family: Family, score: str) -> str:
-        value = found.boundary(family, score)
-        texts = [
-            "never" if p == 0 else f"> {top:g}" if p == math.inf else f"{p:.2g}" for p in dataclasses.astuple(value)
-        ]
-        return texts[0] if len(set(texts)) == 1 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+        value, low, high = (
+            f"below {least:g}" if p == 0 else f"beyond {top:g}" if p == math.inf else f"{p:.2g}"
+            for p in dataclasses.astuple(found.boundary(family, score))
+        )
+        return value if value == low == high else f"{value} [{low}, {high}]"
 
     return Table(
         title="Up to which density each score separates",
         caption="The density at which the AUC of features against random directions falls below 0.75, with its "
-        "interval over seeds ('never': it starts below); beside it the AUC against negated features and what the score "
+        f"interval over seeds; densities from {least:g} to {top:g} were tried, and a boundary below or beyond them is "
+        "not known more closely. Beside it stand the AUC against negated features and what the score "
         "makes of an effect spread over many units. Compare scores that add effects up with those of single units. A "
         "correlation far from 0 (last column but one) says that the score goes by how a direction lies to the mean "
         "activation; compare scores that start from presence 0.",
@@ -222,7 +235,7 @@ def _table(found: Survey) -> Table:
                 score.label,
                 *(cell(family, name) for family in FAMILIES),
                 found.auc(*CAUSES, name, "negated feature").text(),
-                found.interval(functools.partial(Separation.correlation, score=name), found.separations[CAUSES]).text(),
+                found.correlation(found.separations[CAUSES], name).text(),
                 score.why,
             ]
             for name, score in SCORES.items()

@@ -172,18 +172,32 @@ class Survey:
     thresholds: dict[float, list[Separation]]
     seeds: Sequence[int]
 
-    def interval(self, figure: Callable[[Separation], float], separations: list[Separation]) -> Interval:
-        """Mean over seeds; NaN if it is NaN for one of them."""
+    def interval(
+        self,
+        figure: Callable[[Separation], float],
+        separations: list[Separation],
+        within: tuple[float, float] = (-math.inf, math.inf),
+    ) -> Interval:
+        """Mean over seeds of a figure that lies ``within`` these bounds; NaN if it is NaN for one of them."""
         values = torch.tensor([figure(one) for one in separations], dtype=torch.float64)
         if values.isnan().any():
             return Interval(math.nan, math.nan, math.nan)
-        return seed_mean(values)
+        return seed_mean(values, within=within)
 
     def auc(self, family: Family, density: float, score: str, against: str = "random") -> Interval:
         """Features against another group."""
-        return self.interval(
-            functools.partial(Separation.auc, score=score, against=against), self.separations[family, density]
-        )
+        return self.area(self.separations[family, density], score, against=against)
+
+    def area(
+        self, separations: list[Separation], score: str, group: str = "feature", against: str = "random"
+    ) -> Interval:
+        """The AUC of one group against another: a share, and so is its interval."""
+        figure = functools.partial(Separation.auc, score=score, group=group, against=against)
+        return self.interval(figure, separations, within=(0.0, 1.0))
+
+    def correlation(self, separations: list[Separation], score: str) -> Interval:
+        """Of the score with mean presence, over random directions."""
+        return self.interval(functools.partial(Separation.correlation, score=score), separations, within=(-1.0, 1.0))
 
     def boundary(self, family: Family, score: str) -> Interval:
         """The density where the seeds' mean AUC falls below 0.75, and where the ends of its interval do.

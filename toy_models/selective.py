@@ -1,8 +1,18 @@
 """TM-9: features found by large effects on few units, at every density.
 
 Three searches side by side, with the same ``2n`` directions, steps and contexts: *peak* (peak sensitivity against the
-absent reference), *selective* (concentration of the effect, as SE-5 has it) and *plain* (as published); and a TopK
-autoencoder that is told how many features are active on average, which no search is told. None has a sparsity term.
+absent reference), *selective* (concentration of the effect, as SE-5 has it) and *plain* (as published); a TopK
+autoencoder that is told how many features are active on average, which no search is told; and FastICA with both signs.
+No search has a sparsity term.
+
+Where ``n = 2d`` a trained model lays its features in opposite pairs on ``d`` nearly orthogonal axes (the evidence says
+how nearly). That is a mixture that ICA undoes, taken with both signs, as long as the features are sparse enough to be
+far from normal. So at low density recovery by peak is nothing that only peak could do. At high density it is a matter
+of contexts: with as many as the autoencoder's, about as many as a search is shown, ICA finds nothing; with several
+times more (``MORE_CONTEXTS``) it may. What it cannot do is TM-9.crowded, with more features than components and their
+negatives.
+
+``2n`` directions take a guess at ``n``. How much is lost by a worse one is told by recovery over ``K/n``.
 
 Recovery is of the features that the model represents, by optimal matching at cosine 0.9. A random direction meets none.
 """
@@ -26,9 +36,10 @@ from sensverify.statistics import Interval, group_ratio, share_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.autoencoders import TopK
 from toy_models.judging import at_least, precise, recovered
-from toy_models.methods import SparseAutoencoder
-from toy_models.recovery import Matching, match
-from toy_models.searching import PEAK, PLAIN, SELECTIVE, autoencoded, in_budget, searched, twice
+from toy_models.methods import IndependentComponents, SparseAutoencoder, draw_subject
+from toy_models.recovery import RECOVERED_COSINE, Matching, match
+from toy_models.searching import PEAK, PLAIN, SELECTIVE, autoencoded, fingerprint, in_budget, searched, twice
+from toy_models.store import store_of
 from toy_models.superposition import SuperpositionConfig, SuperpositionModel, SuperpositionReadout
 from toy_models.trained import models, seeds
 
@@ -37,11 +48,17 @@ QUICK_SIZE = SuperpositionConfig(features=64, width=32, batch=256)
 LOADED = SuperpositionConfig(features=512, width=64, density=0.05)
 REQUIRED_SHARE, REQUIRED_LOADED = 0.95, 0.8
 CONTEXTS = 4096
-"""What the autoencoder is trained on; the searches draw theirs afresh."""
+"""What the autoencoder is trained on, and FastICA fitted to; the searches draw theirs afresh."""
+PER_FEATURE = {"quick": (0.5, 1.0, 2.0), "full": (0.5, 1.0, 2.0, 4.0)}
+"""``K/n``."""
 
 SEARCHES = {"peak": PEAK, "selective": SELECTIVE, "plain": PLAIN}
 AUTOENCODER = "TopK autoencoder told k"
-METHODS = (*SEARCHES, AUTOENCODER)
+INDEPENDENT = "FastICA, both signs"
+METHODS = (*SEARCHES, AUTOENCODER, INDEPENDENT)
+MORE = "FastICA, both signs, more contexts"
+"""At the highest density alone: where the other needs them."""
+MORE_CONTEXTS = {"quick": 4 * CONTEXTS, "full": 16 * CONTEXTS}
 
 
 def densities(run: Run) -> tuple[float, ...]:
@@ -61,6 +78,8 @@ def _size(run: Run) -> SuperpositionConfig:
 def check_selective(run: Run) -> Finding:
     """TM-9."""
     table = {density: {name: _matchings(run, density, name) for name in METHODS} for density in densities(run)}
+    densest = densities(run)[-1]
+    table[densest][MORE] = _matchings(run, densest, MORE)
     scores = {density: _ratios(run, density) for density in densities(run)}
     evidence: dict[str, Any] = {
         f"p = {density}": {
@@ -75,6 +94,7 @@ def check_selective(run: Run) -> Finding:
             },
             "feature_to_random": {name: ratio.to_json() for name, ratio in scores[density].items()},
             "represented": [int(model.represented.sum()) for model in subjects(run, density)],
+            "geometry": _geometry(run, subjects(run, density)),
         }
         for density in densities(run)
     }
@@ -82,9 +102,20 @@ def check_selective(run: Run) -> Finding:
     evidence["searches_of_the_first_model"] = {
         name: twice(first, in_budget(run, first, options)).to_json() for name, options in SEARCHES.items()
     }
-    return _judge(
-        run, {density: row["peak"] for density, row in table.items()}, evidence, _exhibits(run, table, scores)
-    )
+    counted = _counted(run)
+    evidence["peak_with_K_directions"] = {
+        "seeds": [model.seed for model in _counted_models(run)],
+        "model": _counted_models(run)[0].config.to_json(),
+        **{
+            f"K = {ratio:g}n": {
+                "recovered_share": recovered(run, group).to_json(),
+                "share_of_directions_at_a_feature": precise(run, group).to_json(),
+            }
+            for ratio, group in counted.items()
+        },
+    }
+    exhibits = (*_exhibits(run, table, scores), _curve_of_counts(run, counted))
+    return _judge(run, {density: row["peak"] for density, row in table.items()}, evidence, exhibits)
 
 
 def check_plain(run: Run) -> Finding:
@@ -133,7 +164,7 @@ def _judge(
 
 def check_loaded(run: Run) -> Finding:
     """TM-9.crowded: eight features per dimension."""
-    found = {name: _loaded(run, name) for name in ("peak", "plain")}
+    found = {name: _loaded(run, name) for name in ("peak", "plain", INDEPENDENT)}
     evidence: dict[str, Any] = {
         name: {
             "recovered_share": recovered(run, group).to_json(),
@@ -147,8 +178,9 @@ def check_loaded(run: Run) -> Finding:
     table = Table(
         title="Eight features per dimension",
         caption="Share of the represented features at cosine 0.9, mean over seeds with interval, K = 2n directions. "
-        f"The interval of peak should lie wholly above {REQUIRED_LOADED}; plain stands beside it.",
-        columns=["score", "recovered share", "share of directions at a feature"],
+        f"The interval of peak should lie wholly above {REQUIRED_LOADED}; plain stands beside it, and FastICA, which "
+        "has no more than 2d directions and cannot exceed one quarter here.",
+        columns=["method", "recovered share", "share of directions at a feature"],
         rows=[[name, recovered(run, group).text(), precise(run, group).text()] for name, group in found.items()],
     )
     return _judge_loaded(run, found["peak"], evidence, (table,))
@@ -202,9 +234,87 @@ def _directions(run: Run, model: SuperpositionModel, name: str) -> Tensor:
         return random_directions(count, readout.width, readout.centring, torch.Generator().manual_seed(seed))
     if name in SEARCHES:
         return searched(run, readout, twice(model, in_budget(run, model, SEARCHES[name])))
-    method = SparseAutoencoder(sparsity=TopK(active=max(1, round(model.config.features * model.config.density))))
     shown = in_budget(run, model, PLAIN).steps * PLAIN.contexts
+    if name in (INDEPENDENT, MORE):
+        contexts = CONTEXTS if name == INDEPENDENT else MORE_CONTEXTS[run.profile]
+        return _independent(run, readout, directions=count, contexts=contexts, seed=seed)
+    method = SparseAutoencoder(sparsity=TopK(active=max(1, round(model.config.features * model.config.density))))
     return autoencoded(run, readout, method, directions=count, contexts=CONTEXTS, presentations=shown, seed=seed)
+
+
+def _independent(run: Run, readout: SuperpositionReadout, *, directions: int, contexts: int, seed: int) -> Tensor:
+    """``[2d, d]``: components and their negatives; with ``CONTEXTS``, of those that the autoencoder is trained on.
+
+    One start in the quick profile: it matters where starts do not converge, which costs most.
+    """
+    method = IndependentComponents(iterations=150, starts=1 if run.profile == "quick" else 4)
+    given = {"directions": directions, "contexts": contexts, "seed": seed}
+
+    def make() -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        subject = draw_subject(readout, contexts, generator, presentations=contexts)  # iterations bound it
+        return {"directions": method.find(subject, directions, generator).directions}
+
+    key = {**fingerprint(readout), "method": repr(method), **given}
+    return store_of(run).keep("independent-components", key, make)["directions"]
+
+
+def _geometry(run: Run, group: list[SuperpositionModel]) -> dict[str, Any]:
+    """How far the features are from opposite pairs on orthogonal axes: the share of them with an opposite (cosine −0.9
+    or less), and, per seed, the median over features of the largest absolute cosine with any but the most opposite."""
+    paired, others = [], []
+    for model in group:
+        features = model.feature_directions.double()
+        cosines = features @ features.T
+        cosines.fill_diagonal_(0)
+        least, which = cosines.min(dim=1)
+        paired.append(least <= -RECOVERED_COSINE)
+        cosines[torch.arange(len(features)), which] = 0
+        others.append(float(cosines.abs().max(dim=1).values.median()))
+    interval = share_interval(paired, torch.Generator().manual_seed(run.seed))
+    return {"share_with_an_opposite": interval.to_json(), "largest_cosine_with_others": others}
+
+
+def _counted_models(run: Run) -> list[SuperpositionModel]:
+    """Small models of the highest density: one in the quick profile, which it has anyhow, three in the full one."""
+    density = densities(run)[-1]
+    if run.profile == "quick":
+        return subjects(run, density)[:1]
+    return models(run, dataclasses.replace(QUICK_SIZE, density=density), seeds(run)[:3])
+
+
+def _counted(run: Run) -> dict[float, list[Matching]]:
+    """What the peak search recovers, by ``K/n``; same steps, contexts and seed."""
+    found: dict[float, list[Matching]] = {}
+    for ratio in PER_FEATURE[run.profile]:
+        found[ratio] = []
+        for model in _counted_models(run):
+            options = twice(model, in_budget(run, model, SEARCHES["peak"]))
+            options = dataclasses.replace(options, directions=round(ratio * model.config.features))
+            directions = searched(run, SuperpositionReadout(model), options)
+            found[ratio].append(match(directions, model.feature_directions))
+    return found
+
+
+def _curve_of_counts(run: Run, found: dict[float, list[Matching]]) -> Curve:
+    config, count = _counted_models(run)[0].config, len(_counted_models(run))
+    figures = {
+        "features recovered": [recovered(run, group) for group in found.values()],
+        "directions at a feature": [precise(run, group) for group in found.values()],
+    }
+    return Curve(
+        title="How many directions to search for",
+        caption=f"Peak, n = {config.features}, d = {config.width}, p = {config.density:g}, {count} model"
+        f"{'s' if count > 1 else ''}; bands over features (directions){' and seeds' if count > 1 else ''}. At K/n the "
+        "first line cannot exceed K/n. See from where on it is level: there n need not be known, and more directions "
+        "cost time alone. The second line tells how many of them end at features, duplicates included.",
+        x_label="directions per feature, K/n",
+        y_label="share",
+        x=list(found),
+        log_x=True,
+        series={name: [interval.value for interval in row] for name, row in figures.items()},
+        bands={name: [(interval.low, interval.high) for interval in row] for name, row in figures.items()},
+    )
 
 
 def _matchings(run: Run, density: float, name: str) -> list[Matching]:
@@ -255,7 +365,8 @@ def _exhibits(
             caption="Share of the represented features at cosine 0.9 with K = 2n directions; bands over seeds. Peak is "
             f"judged: its band should lie above {REQUIRED_SHARE} at every density, so its line should be level and at "
             "the top. A line that falls to the right loses features as they become dense. The autoencoder alone is "
-            "told how many are active.",
+            "told how many are active. FastICA has 2d directions, all that it needs if features lie in opposite pairs "
+            "on d axes; compare where its line ends.",
             x_label="density p",
             y_label="recovered share",
             x=at,
@@ -275,7 +386,7 @@ def _exhibits(
             caption="Recovered: mean over seeds with interval; that of peak should lie wholly above "
             f"{REQUIRED_SHARE} at every density. Feature to random: ratio of the mean score of features to that of "
             "random directions, on one model. At 1 the score does not tell them apart; compare how it changes with "
-            "density.",
+            f"density. FastICA is given {CONTEXTS} contexts, and in the last row {MORE_CONTEXTS[run.profile]}.",
             columns=["density", "method", "recovered share", "share of directions at a feature", "feature to random"],
             rows=[
                 [

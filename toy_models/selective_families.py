@@ -32,7 +32,7 @@ from toy_models.methods import SparseAutoencoder
 from toy_models.recovery import Matching, match
 from toy_models.searching import PEAK, PLAIN, SELECTIVE, autoencoded, search_seed, searched, shares
 from toy_models.selective_basis import SIZE, budget, subjects
-from toy_models.selective_load import LABEL, NOWHERE
+from toy_models.selective_load import LABEL
 from toy_models.superposition import SuperpositionModel, SuperpositionReadout
 from toy_models.trained import grid, seeds
 
@@ -200,19 +200,20 @@ def _exhibits(run: Run, beside: Sequence[tuple[str, str]]) -> tuple[Exhibit, ...
     at = {pair: recovered(run, found_by(run, *pair)) for pair in beside}
     peak = [(name, one) for (name, method), one in at.items() if method == "peak"]
     group_of = {INDEPENDENT: 1.0, TOGETHER[0]: 2.0, TOGETHER[1]: 4.0}
-    curves = {
-        method: [at.get((name, method), NOWHERE) for name in group_of]
-        for method in ("peak", AUTOENCODER)
-    }  # fmt: skip
+    methods = ("peak", AUTOENCODER)
+    both = [name for name in group_of if all((name, method) in at for method in methods)]
+    apart = [f"{group_of[name]:g}" for name in group_of if name not in both]
+    curves = {method: [at[name, method] for name in both] for method in methods}
     return (
         Curve(
             title="Features that are always active together",
             caption="Share of the features recovered at cosine 0.9, bands over seeds, by how many are always active "
             f"together. The band of peak should stay above {REQUIRED} in groups as for single features, at 1. A line "
-            "that falls needs to see features apart in order to find them.",
+            "that falls needs to see features apart in order to find them."
+            + (f" The autoencoder was not measured on groups of {', '.join(apart)} in this profile." if apart else ""),
             x_label="features in a group",
             y_label="recovered share",
-            x=list(group_of.values()),
+            x=[group_of[name] for name in both],
             series={name: [one.value for one in row] for name, row in curves.items()},
             bands={name: [(one.low, one.high) for one in row] for name, row in curves.items()},
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import types
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,22 @@ def test_where_no_measured_ratio_falls_to_1_nothing_is_said_of_the_boundary(tmp_
     wrong = boundary_check.check_one(run)  # the other two figures still refute
     assert wrong.status is Status.REFUTED
     json.dumps(wrong.witness, allow_nan=False)
+
+
+def test_only_three_features_to_a_dimension_are_held_to_a_crossing() -> None:
+    assert "factor of 2" in boundary_check._caption(judged=True)
+    assert "factor" not in boundary_check._caption(judged=False)
+    assert "not judged" in boundary_check._caption(judged=False)
+
+
+def test_errors_are_told_with_their_sign_group_by_group(tmp_path: Path) -> None:
+    found = boundary_check.cells(_run_with(tmp_path, {0.02: 2.0, 0.2: 1.0}))
+    predicted = [types.SimpleNamespace(ratio=ratio) for ratio in (1.0, 2.0)]
+    errors = boundary_check._grouped(found, predicted, lambda cell, _: f"p = {cell.density:g}")
+    assert errors["p = 0.02"]["mean_signed_error"] == pytest.approx(-math.log(2))
+    together = boundary_check._grouped(found, predicted, lambda cell, _: f"d = {cell.width}")["d = 20"]
+    assert together["mean_signed_error"] == pytest.approx(0)
+    assert together["mean_error"] == together["largest_error"] == pytest.approx(math.log(2))
 
 
 def test_every_check_of_the_claim_exists() -> None:

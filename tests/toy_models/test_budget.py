@@ -106,6 +106,8 @@ def test_no_trained_model_overspends(run):
     assert finding.evidence["seeds"] == [3600, 3601, 3602]
     for label in budget.accounts(run):
         assert finding.evidence[label]["seeds"] == [3600, 3601, 3602]
+        assert [model["seed"] for model in finding.evidence[label]["trained_models"]] == [3600, 3601, 3602]
+        assert all(0 < model["loss"] < model["loss_of_zero"] for model in finding.evidence[label]["trained_models"])
     for exhibit in finding.exhibits:
         exhibit.to_json()
 

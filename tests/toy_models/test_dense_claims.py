@@ -75,6 +75,33 @@ def test_plain_and_selective_stand_beside_peak(run):
         assert set(evidence[density]["feature_to_random"]) == {"peak", "selective", "plain"}
 
 
+def test_independent_components_more_or_fewer_directions_and_the_geometry_are_told(run):
+    finding = resolve(BY_ID["TM-9"].check)(run)
+    for density in ("p = 0.05", "p = 0.4"):
+        row = finding.evidence[density]
+        assert row[selective.INDEPENDENT]["per_seed"][0]["directions"] == 2 * TINY.width
+        assert 0 <= row["geometry"]["share_with_an_opposite"]["value"] <= 1
+        assert (selective.MORE in row) is (density == "p = 0.4")
+    counted = finding.evidence["peak_with_K_directions"]
+    assert [counted[f"K = {name}n"]["recovered_share"]["value"] <= most for name, most in (("0.5", 0.5), ("4", 1))] == [
+        True,
+        True,
+    ]
+    assert finding.exhibits[-1].x == [0.5, 1, 2, 4]
+
+
+def test_the_geometry_of_opposite_pairs_on_orthogonal_axes_is_recognised(run):
+    def model(weights):
+        first = selective.subjects(run, 0.05)[0]
+        return dataclasses.replace(first, weights=weights, bias=torch.zeros(weights.shape[1]))
+
+    pairs, alone = torch.cat([torch.eye(16), -torch.eye(16)], dim=1), torch.eye(16)
+    of_pairs, of_alone = (selective._geometry(run, [model(weights)] * 2) for weights in (pairs, alone))
+    assert of_pairs["share_with_an_opposite"]["value"] == 1
+    assert of_alone["share_with_an_opposite"]["value"] == 0
+    assert of_pairs["largest_cosine_with_others"] == of_alone["largest_cosine_with_others"] == [0, 0]
+
+
 def test_other_weights_or_options_are_another_search(tmp_path):
     model = train(TINY, 0)
     readout = SuperpositionReadout(model)

@@ -89,7 +89,7 @@ def test_every_method_answers_with_unit_directions_of_the_centred_space(method, 
     result = method.find(subject(kind), count, torch.Generator().manual_seed(2))
     available = WIDTH - (kind is Centred)
     limited = isinstance(method, PrincipalComponents | IndependentComponents | Spectral)
-    assert result.directions.shape == (min(count, available) if limited else count, WIDTH)
+    assert result.directions.shape == (min(count, 2 * available) if limited else count, WIDTH)
     assert result.directions.dtype == torch.float32
     assert result.directions.norm(dim=1).tolist() == pytest.approx([1.0] * len(result.directions), abs=1e-5)
     if kind is Centred:
@@ -139,6 +139,20 @@ def test_methods_that_leave_the_sign_open_say_so():
         if not parameter.marks or importlib.util.find_spec("sklearn"):
             result = parameter.values[0].find(subject(), 2, torch.Generator().manual_seed(0))
             assert result.signed == (name in (*SEARCHES, TOP_K, RELU))
+
+
+@needs_sklearn
+@pytest.mark.parametrize(("name", "kept"), [("PCA", 12), ("FastICA", 12), ("spectral", 12)])
+def test_beyond_their_number_components_come_with_their_negatives_at_no_cost(name, kept):
+    method = standard_methods(active=2)[name]
+    few, many = (method.find(subject(), count, torch.Generator().manual_seed(0)) for count in (kept, 20))
+    assert (few.signed, many.signed) == (False, True)
+    assert many.directions.shape == (20, WIDTH)
+    assert many.directions[:kept].allclose(few.directions, atol=1e-5)
+    assert many.directions[kept:].equal(-many.directions[: 20 - kept])
+    assert len(method.find(subject(), 30, torch.Generator().manual_seed(0)).directions) == 2 * kept
+    total = few.figures["presentations"] * kept
+    assert total <= many.figures["presentations"] * 20 < total + 20
 
 
 def test_the_engine_behind_the_interface_is_the_engine():

@@ -1,5 +1,6 @@
 """Features that a user plants: found through the command line, refused if broken, refuted honestly if hopeless."""
 
+import dataclasses
 import json
 
 import pytest
@@ -24,8 +25,8 @@ def small():
         patch.setattr(suites, "load_suites", lambda: {"toy_models": Suite(claims=claims)})
         patch.setattr(own_features, "FEATURES", 24)
         patch.setattr(own_features, "WIDTH", 16)
-        patch.setattr(own_features, "BUDGET", {"quick": (100, 4)})
-        patch.setattr(own_features, "USER_BUDGET", {"quick": (100, 4)})
+        patch.setattr(own_features, "BUDGET", {"quick": (60, 4)})
+        patch.setattr(own_features, "USER_BUDGET", {"quick": (35, 4)})
         yield
 
 
@@ -50,7 +51,7 @@ def verify(capsys):
 @pytest.fixture
 def hurried(monkeypatch):
     """A user's model is searched so shortly that only what is not about finding can be tested."""
-    monkeypatch.setattr(own_features, "USER_BUDGET", {"quick": (30, 3)})
+    monkeypatch.setattr(own_features, "USER_BUDGET", {"quick": (8, 3)})
     monkeypatch.setattr(own_features, "LARGEST_TABLE", 2**14)
 
 
@@ -73,7 +74,7 @@ def test_planted_features_are_found(verify, out, tmp_path):
     code, claim, err = verify("--model", folder, "--out", out)
     assert (code, err, claim["status"]) == (0, "", "SUPPORTED")
     (judged,) = claim["evidence"]["judged"]
-    assert (judged["sought"], judged["directions"], len(judged["seeds"])) == (20, 40, 3)
+    assert (judged["sought"], judged["directions"], len(judged["seeds"])) == (20, 80, 3)
     assert claim["evidence"]["models"]["the folder given"]["features"] == 20
     assert len(claim["evidence"]["false_twins_refuted"]) == 3
     assert (out / "report.html").exists()
@@ -83,6 +84,55 @@ def test_planted_features_are_found(verify, out, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (out / "cache").iterdir()} == made
 
 
+def spread_by_hand(folder, spread, seed):
+    """Lengths between ``1 − spread`` and ``1 + spread``."""
+    lengths = 1 + spread * torch.linspace(-1, 1, 24)[:, None]
+    return by_hand(folder, lengths * unit(24, 16, seed), bias=torch.full((24,), -0.05))
+
+
+def test_features_of_unequal_lengths_are_found_and_by_random_directions_are_not(out, tmp_path):
+    folder = spread_by_hand(tmp_path / "spread", 0.3, seed=0)
+    run = Run(seed=0, directory=out, subject=Subject(model=str(folder)))
+    finding = own_features.check_planted(run)
+    assert finding.status is Status.SUPPORTED
+    lengths = finding.evidence["models"]["the folder given"]["lengths"]
+    assert (lengths["least"], lengths["largest"]) == pytest.approx((0.7, 1.3))
+    (judged,) = finding.evidence["judged"]
+    first = [row["share"] for row in finding.evidence["searches"]["peak, first round alone, the folder given"]]
+    assert max(first) < judged["recovered_share"]["low"]
+    by_chance = own_features._judge(own_features.subjects(run), own_features._start)
+    assert by_chance.status is Status.REFUTED
+    assert by_chance.witness["recovered_share"]["high"] < 0.2
+
+
+def test_units_that_read_duals_of_what_is_written_are_told(out, tmp_path, hurried):
+    """The search finds what units read: of a pseudo-inverse these are other directions than the features."""
+    features = unit(24, 16, seed=0)
+    readout = torch.linalg.pinv(features).T.contiguous()
+    folder = by_hand(tmp_path / "dual", features, readout=readout)
+    run = Run(seed=0, directory=out, subject=Subject(model=str(folder)))
+    finding = own_features.check_planted(run)
+    assert finding.status is Status.REFUTED
+    assert finding.witness["models"]["the folder given"]["reading"]["median"] < 0.9
+
+
+def test_the_gain_of_a_unit_is_the_effect_of_its_feature():
+    """By hand: one feature per dimension and presence from 0 to 7/8, so that each unit answers to its own alone."""
+    readout = own_features.SuperpositionReadout(plant(3, 3, 0, 1.0))
+    axes, scale = torch.eye(3), torch.tensor([1.0, 2.0, 0.0])
+    readout = own_features.InUnits(readout, torch.ones(3))
+    readout.inner.model = dataclasses.replace(readout.inner.model, weights=axes, reading=axes * scale)
+    gains = own_features.largest_effects(readout, axes, own_features.PEAK)
+    assert float(gains[1]) > 1.5 * float(gains[0]) > 0
+    assert float(gains[2]) == pytest.approx(own_features.LEAST_EFFECT * float(gains.max()))
+    divided = own_features.InUnits(readout.inner, gains)
+    batch = divided.sample(5, torch.Generator().manual_seed(0))
+    assert (divided.clean(batch) * gains).allclose(readout.clean(batch))
+    assert own_features.largest_effects(divided, axes, own_features.PEAK)[:2].allclose(torch.ones(2), atol=1e-5)
+    silent = own_features.InUnits(readout, torch.full((3,), torch.inf))
+    assert own_features.largest_effects(silent, axes, own_features.PEAK).equal(torch.ones(3))
+
+
 def test_far_beyond_the_load_that_can_be_identified_the_claim_is_refuted(verify, out, tmp_path, hurried):
     save_toy(tmp_path / "crowd", plant(2048, 24, 3, 0.05))
     code, claim, err = verify("--model", tmp_path / "crowd", "--out", out)
@@ -90,7 +140,7 @@ def test_far_beyond_the_load_that_can_be_identified_the_claim_is_refuted(verify,
     assert claim["witness"]["recovered_share"]["high"] < 0.8
     explained = claim["witness"]["models"]["the folder given"]
     assert explained["load"]["features_over_d(d+2)/3"] == pytest.approx(2048 / (24 * 26 / 3))
-    assert claim["witness"]["directions"] * 2048 <= own_features.LARGEST_TABLE
+    assert claim["witness"]["sought"] * 2048 <= own_features.LARGEST_TABLE
 
 
 def test_units_that_read_elsewhere_than_features_write_are_told(verify, out, tmp_path, hurried):
@@ -163,7 +213,13 @@ def test_what_the_suite_plants_itself_is_judged_from_folders(out):
         threshold = -float(model.bias[0])
         assert plant(24, 16, model.seed, model.config.density, threshold=threshold).weights.equal(model.weights)
     json.dumps([finding.evidence, *(exhibit.to_json() for exhibit in finding.exhibits)], allow_nan=False)
-    assert {row[0] for row in finding.exhibits[0].rows} == {"plain", "selective", "peak", "random directions"}
+    assert {row[0] for row in finding.exhibits[0].rows} == {
+        "plain",
+        "selective",
+        "peak",
+        "peak, first round alone",
+        "random directions",
+    }
 
 
 @pytest.mark.parametrize("twin", claims[0].false_twins, ids=lambda twin: twin.check.split(":")[1])
@@ -196,14 +252,14 @@ def test_where_random_directions_meet_the_features_nothing_is_concluded(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("features", "directions", "sought"), [(1, 2, 1), (128, 256, 128), (512, 64, 32), (40_000, 2, 1)]
+    ("features", "directions", "sought"), [(1, 4, 1), (128, 512, 128), (512, 256, 64), (40_000, 4, 1)]
 )
 def test_large_models_are_searched_for_as_many_features_as_there_are_pairs(features, directions, sought):
     trial = own_features.Trial(model=plant(features, 4, 0, 0.1), seed=0, steps=1, contexts=1)
     assert (trial.directions, trial.sought) == (directions, sought)
 
 
-@pytest.mark.parametrize(("features", "recovered", "share"), [(20, 5, 0.25), (512, 8, 0.25), (512, 40, 1.0)])
+@pytest.mark.parametrize(("features", "recovered", "share"), [(20, 5, 0.25), (512, 16, 0.25), (512, 80, 1.0)])
 def test_a_share_is_of_the_features_sought_and_never_above_one(features, recovered, share):
     trial = own_features.Trial(model=plant(features, 16, 0, 0.1), seed=0, steps=1, contexts=1)
     matching = match(trial.features[:recovered], trial.features)

@@ -84,8 +84,24 @@ def test_perfect_recovery_supports_and_no_recovery_refutes(table_of):
     assert refuted.status is Status.REFUTED
     assert refuted.witness["found"]["high"] < 0.5
     assert refuted.witness["seeds"] == [300, 301, 302]
-    assert refuted.witness["in_the_same_cell"][PLAIN] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    plain = refuted.witness["in_the_same_cell"][PLAIN]
+    assert (plain["value"], plain["high"]) == (1, 1)
+    assert plain["low"] > 0.8
     json.dumps(dict(refuted.witness))
+
+
+def test_the_sensitivity_claim_is_refuted_only_where_another_method_is_seen_to_recover(table_of, monkeypatch):
+    monkeypatch.setattr(phase_check, "orderly", anywhere)
+    good, blind = stubs(plain=0.0, peak=0.0, top_k=1.0), stubs(plain=0.0, peak=0.0, top_k=0.0)
+    refuted = phase_check.judge_whatever(table_of(good))
+    assert (refuted.status, refuted.evidence["positive_control"]["status"]) == (Status.REFUTED, "SUPPORTED")
+    assert refuted.evidence["peak_in_every_cell"]["status"] == "REFUTED"
+    assert refuted.witness
+    for kept in phase.store_of(None).folder.iterdir():
+        kept.unlink()
+    undecided = phase_check.judge_whatever(table_of(blind))
+    assert (undecided.status, undecided.witness) == (Status.INCONCLUSIVE, None)
+    assert undecided.evidence["reason"]
 
 
 def test_an_upper_bound_is_judged_the_other_way_round(table_of):
@@ -208,8 +224,11 @@ def test_a_cell_says_what_is_asked_in_it():
     assert set(quick_methods(cell)) == set(all_methods(cell)) - set(phase.ONLY_IN_FULL)
 
 
+TWINS = [Demand(method=PLAIN, region=region) for region in (phase_check.in_pairs, phase_check.crowded)]
+
+
 def test_every_region_of_the_claims_has_cells_in_both_profiles():
-    for demand in (*phase_check.WHATEVER, *phase_check.SPARSE, *phase_check.METHODS):
+    for demand in (*phase_check.WHATEVER, *phase_check.SPARSE, *phase_check.METHODS, *TWINS):
         for cells in (phase.QUICK, phase.FULL):
             results = [phase.Result(cell=cell, seeds=(), represented=(), found={}, ratios={}) for cell in cells]
             assert any(demand.region(result) for result in results)

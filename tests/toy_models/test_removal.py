@@ -14,7 +14,7 @@ from sensverify.readout import Batch
 from sensverify.scoring import angular_distance
 from sensverify.sensitivity import PresenceLaw, estimate_on
 from sensverify.verdicts import Status, to_plain
-from toy_models import removal_check, removal_classifier, removal_found
+from toy_models import removal_check, removal_classifier, removal_found, removal_found_check
 from toy_models.catalogue.removal import claims
 from toy_models.removal import (
     Decomposition,
@@ -288,7 +288,8 @@ def test_models_and_not_their_directions_are_the_unit_of_chance():
     unlike = [torch.zeros(50, dtype=torch.bool), torch.ones(50, dtype=torch.bool)]
     assert (share_over_models(unlike, 0).low, share_over_models(unlike, 0).high) == (0, 1)
     none = share_over_models([torch.zeros(5, dtype=torch.bool)] * 2, 0)
-    assert (none.low, none.high) == (0, proportion(0, 10).high)
+    assert (none.low, none.value) == (0, 0)
+    assert none.high >= proportion(0, 10).high
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +297,13 @@ def run(tmp_path_factory):
     """A run with one seed and three kinds of model; the checks are the product's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(removal_found, "QUICK_SEEDS", 1)
-        kept = ("random features, p = 0.4", "random features, p = 0.1, one direction always there", "trained, p = 0.02")
+        kept = (
+            "random features, p = 0.4",
+            "random features, p = 0.1, one direction always there",
+            "trained, p = 0.02",
+            "trained, p = 0.02, one direction always there",
+            "trained, n = 2d, p = 0.02",
+        )
         patch.setattr(removal_found, "QUICK", tuple(s for s in removal_found.QUICK if s.label in kept))
         yield Run(seed=40, directory=tmp_path_factory.mktemp("removal"))
 
@@ -314,6 +321,27 @@ def test_every_claim_comes_out_as_expected_and_every_twin_refuted(run, claim):
         refuted = resolve(twin.check)(run)
         assert refuted.status is Status.REFUTED, twin.statement
         assert to_plain(refuted.witness)
+
+
+def test_evidence_names_the_losses_with_which_training_ended(run):
+    for check in (removal_check.check_negatives, removal_found_check.check_found, removal_found_check.check_bias):
+        for model in losses_in(check(run)):
+            assert model["seed"] == 40000
+            assert 0 < model["loss"] < model["loss_of_zero"] / 4
+            assert math.isfinite(model["loss_change"])
+
+
+def losses_in(finding):
+    """Of every model that the evidence lists; none is an error."""
+    losses = finding.evidence["trained_models"]
+    assert losses
+    return losses
+
+
+def test_features_of_converged_models_with_two_per_dimension_are_in_opposite_pairs(run):
+    (item,) = removal_check.converged_pairs(run)
+    assert float(item.closest.min()) > 0.999
+    assert removal_check.excess(item).ratio.value < 1.1
 
 
 def test_the_prediction_says_how_it_follows(run):

@@ -1,6 +1,8 @@
 """The scores against formulas written out by hand, and the comparison against cases whose answer is known."""
 
+import json
 import math
+import re
 
 import numpy
 import pytest
@@ -9,7 +11,8 @@ import torch
 from sensverify.claims import Run
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
-from sensverify.verdicts import Status
+from sensverify.statistics import Interval
+from sensverify.verdicts import Status, to_plain
 from toy_models import score_check, score_survey, scores
 from toy_models.score_survey import Family, area, crossing, planted, separate
 from toy_models.scores import SCORES, estimate_all
@@ -132,6 +135,31 @@ def test_the_boundary_has_the_interval_of_the_curve(monkeypatch):
     assert found.high == math.inf
 
 
+@pytest.mark.parametrize(
+    ("boundary", "said"),
+    [
+        (Interval(math.inf, math.inf, math.inf), "beyond the densities tried"),
+        (Interval(0.0, 0.0, 0.0), "below the densities tried"),
+        (Interval(0.1, 0.05, 0.2), {"value": 0.1, "low": 0.05, "high": 0.2}),
+        (
+            Interval(0.1, 0.0, math.inf),
+            {"value": 0.1, "low": "below the densities tried", "high": "beyond the densities tried"},
+        ),
+    ],
+)
+def test_a_boundary_that_was_not_reached_is_said_in_words(boundary, said):
+    assert score_check.boundary_in_words(boundary) == said
+
+
+def test_an_auc_has_no_interval_beyond_one(monkeypatch):
+    monkeypatch.setattr(score_survey.Separation, "auc", lambda self, **_: float(self.presence))
+    separations = [score_survey.Separation({}, torch.tensor(value)) for value in (0.98, 0.99, 1.0)]
+    found = score_survey.Survey((), {}, {}, {}, ()).area(separations, "any")
+    assert found.value == pytest.approx(0.99)
+    assert found.high == 1
+    assert found.low == pytest.approx(0.99 - 4.303 * 0.01 / 3**0.5, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of small models; the check itself is the product's."""
@@ -163,4 +191,5 @@ def test_the_check_shows_what_it_judges(run):
     assert {exhibit.kind for exhibit in finding.exhibits} == {"heatmap", "curve", "table"}
     for exhibit in finding.exhibits:
         exhibit.to_json()
+    assert not {"inf", "nan"} & set(re.findall(r'"(\w+)"', json.dumps(to_plain(finding.evidence))))
     assert set(finding.evidence["boundary"]) == {family.label for family in score_survey.FAMILIES}

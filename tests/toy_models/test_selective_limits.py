@@ -178,6 +178,13 @@ def test_families_differ_from_independent_features_only_in_what_they_name(run):
         assert changed == dict(selective_families.FAMILIES[name])
 
 
+def test_a_group_that_one_method_was_not_measured_on_is_left_out_of_the_curve_and_named(run):
+    curve = selective_families.check_families(run).exhibits[0]
+    assert list(curve.x) == [1.0, 4.0]
+    assert all(math.isfinite(value) for values in curve.series.values() for value in values)
+    assert "not measured on groups of 2" in curve.caption
+
+
 @pytest.mark.parametrize("claim", claims, ids=lambda claim: claim.id)
 def test_every_check_and_twin_answers_in_plain_json_with_intervals(run, claim):
     finding = resolve(claim.check)(run)

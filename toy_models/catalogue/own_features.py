@@ -9,11 +9,11 @@ claims: tuple[Claim, ...] = (
         id="TM-9.planted",
         statement=(
             "Features that somebody plants at directions of their own in a toy model folder are found by a search that "
-            "sees only effects: peak sensitivity from presence 0, with two directions per feature, recovers at least "
-            "80 % of those sought at cosine 0.9, sparse or dense, with a threshold or without."
+            "sees only effects: peak sensitivity from presence 0, in four rounds with a direction for each feature, "
+            "recovers at least 80 % of those sought at cosine 0.9, sparse or dense, with a threshold or without."
         ),
         formula=(
-            r"\#\{i : \langle s_{\pi(i)}, w_i \rangle \geq 0.9\} \geq 0.8\,m, \quad m = \min(n, K/2), \qquad"
+            r"\#\{i : \langle s_{\pi(i)}, w_i \rangle \geq 0.9\} \geq 0.8\,m, \quad m = \min(n, K/4), \qquad "
             r"s_k \text{ found from } f(I_s^\alpha(x)) - f(I_s^0(x)) \text{ alone}"
         ),
         hypotheses=(
@@ -22,9 +22,15 @@ claims: tuple[Claim, ...] = (
             "otherwise n = 64 random unit features in d = 32 dimensions, read by themselves and not trained, written "
             "to such folders and loaded back: p = 0.05 with threshold 0.1 and p = 0.4 without, and in the full profile "
             "the other two as well; the interval is that of the mean over models, models and features resampled",
-            "features of about equal length: strongly written ones hide from the search those written half as strongly",
-            "each feature needs a direction of its own; of more than 128 features as many are sought as there are "
-            "pairs among 32768/n directions",
+            "each round divides every unit by the largest effect on it of any direction found so far: without that, "
+            "features that are read more strongly hide the others (60 features in 30 dimensions, p = 0.1, threshold "
+            "0.05, three models: one search with two directions per feature recovers 0.95 [0.91, 0.98] of features "
+            "whose lengths spread by 10 %, 0.61 [0.52, 0.69] at 30 % and 0.78 [0.72, 0.84] of Gaussian ones; four "
+            "rounds 180 of 180 of each, [0.98, 1])",
+            "what is found is what units read: where that is not what features write, features are not found (of 48 in "
+            "24 dimensions, with the pseudo-inverse as readout, none, but 47 of the 48 directions read)",
+            "each feature needs a direction of its own; of more than 181 features as many are sought as a round has "
+            "directions, 32768/n",
             "the budget was chosen on other seeds than those judged",
         ),
         source="THEORY TM-9, SE-5",

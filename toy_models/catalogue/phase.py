@@ -17,7 +17,8 @@ _SEEDS = (
 )
 _SAME = (
     "every method looks at the same 4,096 contexts, is asked for the same number of directions (3n/2, at most 256 or "
-    "n; sequential search for 4) and shows each equally many contexts; autoencoders at least 60 times as many"
+    "n; sequential search for 4) and shows each equally many contexts; autoencoders at least 60 times as many; "
+    "PCA, FastICA and the spectral solution hand out both signs of d components, 2d directions at most"
 )
 _RECOVERED = "recovered: represented features matched one to one with directions at cosine 0.9"
 
@@ -27,12 +28,29 @@ claims: tuple[Claim, ...] = (
         statement="Whatever the density of the features, a search for directions of large sensitivity recovers them: "
         "at least half of them in every cell.",
         formula=r"\forall d, n, p: \quad \frac1n \#\{i : \langle s_{\pi(i)}, f_i \rangle \geq 0.9\} \geq \tfrac12",
-        hypotheses=(_MODEL, _CELLS, _SAME, _RECOVERED, "plain sensitivity, angular distance, clean reference", _SEEDS),
+        hypotheses=(
+            _MODEL,
+            _CELLS,
+            _SAME,
+            _RECOVERED,
+            "plain sensitivity, angular distance, clean reference",
+            "refuted only if the same judge finds half of the features recovered by a TopK autoencoder at n = 2d, "
+            "p ≤ 0.1 (positive control)",
+            _SEEDS,
+        ),
         source="THEORY TM-3; Stambler 2025 (no sparsity needed); Elhage et al. 2022 (model)",
         expected=Status.REFUTED,
         check=_CHECK + "check_whatever_the_density",
         false_twins=(
-            FalseTwin(statement="Principal components recover half of them.", check=_CHECK + "check_by_components"),
+            FalseTwin(
+                statement="Principal components with both signs recover half of them in every cell with n = 2d.",
+                check=_CHECK + "check_by_components",
+            ),
+            FalseTwin(
+                statement="Independent components (FastICA) with both signs, at most half of the features at n = 4d, "
+                "recover a third of them there.",
+                check=_CHECK + "check_by_independent_components",
+            ),
             FalseTwin(statement="Random directions recover half of them.", check=_CHECK + "check_by_random"),
         ),
     ),

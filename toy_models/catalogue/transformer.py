@@ -20,6 +20,7 @@ _POOLED = (
     "configuration and searches were fixed on other seeds"
 )
 _SEARCH = "24 directions at once, 100 steps of 32 contexts, repulsion, no sparsity term; the same for all scores"
+_CONTROL = "refuted only if the same judge finds the claim true of the search of TM-8.peak (positive control)"
 _SOURCE = "THEORY TM-8; Stambler 2025; Biderman et al. 2023 (architecture); Elhage et al. 2022 (superposition)"
 _RECOVERED = r"\frac{1}{K} \#\{k : \max_i \langle s_k, f_i \rangle \geq 0.9\} > \tfrac12"
 _RANDOM_RECOVERS = FalseTwin(
@@ -57,7 +58,15 @@ claims = (
         id="TM-8.plain",
         statement="Most directions found by maximising plain sensitivity are planted features, at cosine 0.9.",
         formula=_RECOVERED,
-        hypotheses=(_MODEL, _PATH, _SITE, "score SeS of the residual stream, reference f_b(x)", _SEARCH, _POOLED),
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            _SITE,
+            "score SeS of the residual stream, reference f_b(x)",
+            _SEARCH,
+            _CONTROL,
+            _POOLED,
+        ),
         source=_SOURCE,
         expected=Status.REFUTED,
         check="toy_models.planted_recovery:check_plain_recovery",
@@ -74,6 +83,7 @@ claims = (
             _SITE,
             "score E‖Δ‖₄⁴/E‖Δ‖₂⁴ on the 64 units, reference f_b(I_s^0(x))",
             _SEARCH,
+            _CONTROL,
             _POOLED,
         ),
         source=f"{_SOURCE}; SE-5",
