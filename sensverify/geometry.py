@@ -40,7 +40,7 @@ def unit_directions(directions: Tensor, centring: Centring) -> Tensor:
     """
     projected = centring.project(directions)
     lengths = _tensor(formulas.norm(projected))
-    scale = _tensor(formulas.norm(directions))
+    scale = lengths if centring is Centring.NONE else _tensor(formulas.norm(directions))
     if bool((lengths <= 1e-6 * scale).any()) or not bool(torch.isfinite(lengths).all()):
         raise ValueError("a direction is zero, not finite, or parallel to the all-ones vector")
     return projected / lengths

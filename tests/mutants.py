@@ -45,10 +45,11 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     (
         "sensitivity",
         "chunks = [sum((effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in "
-        "alphas)) / draws for chunk in torch.split(directions, max(2, directions_at_once(clean, readout.width, pairs_per_chunk)))]",
+        "alphas)) / draws for chunk in torch.split(directions, max(2, directions_at_once(clean, readout.width, "
+        "pairs_per_chunk)))]",
     ): "chunks of any size give the same result",
     ("geometry", "return moved * _tensor(formulas.norm(moved))"): _PRESENT_ALREADY,
-    ("geometry", "scale = _tensor(directions)"): _ONLY_REFUSALS,
+    ("geometry", "scale = lengths if centring is Centring.NONE else _tensor(directions)"): _ONLY_REFUSALS,
     (
         "spectral",
         "unit: Tensor = directions * torch.linalg.vector_norm(directions, dim=1, keepdim=True)",

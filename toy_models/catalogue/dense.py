@@ -82,8 +82,8 @@ claims: tuple[Claim, ...] = (
             "quick one; of the features that the model represents",
             "at n = 2d these lie in opposite pairs on nearly orthogonal axes (evidence: geometry). There FastICA with "
             "both signs recovers sparse features just as well, and at p = 0.4, where it fails with 4,096 contexts, "
-            "dense ones too if given several times more (reported beside peak). Peak's advantage is with few contexts "
-            "at p = 0.4, and at n ≥ 4d, where 2d directions cannot be all features (TM-9.crowded)",
+            "dense ones too if given several times more (full profile). Peak's advantage is with few "
+            "contexts at p = 0.4, and at n ≥ 4d, where 2d directions cannot be all features (TM-9.crowded)",
             "K = 2n directions in parallel with repulsion 0.1, random starts; effects against the absent reference; "
             "recovery over K/n is reported",
             _MEAN,
