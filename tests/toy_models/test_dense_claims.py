@@ -81,13 +81,13 @@ def test_independent_components_more_or_fewer_directions_and_the_geometry_are_to
         row = finding.evidence[density]
         assert row[selective.INDEPENDENT]["per_seed"][0]["directions"] == 2 * TINY.width
         assert 0 <= row["geometry"]["share_with_an_opposite"]["value"] <= 1
-        assert (selective.MORE in row) is (density == "p = 0.4")
+        assert selective.MORE not in row  # it takes long: the full profile alone has it
     counted = finding.evidence["peak_with_K_directions"]
-    assert [counted[f"K = {name}n"]["recovered_share"]["value"] <= most for name, most in (("0.5", 0.5), ("4", 1))] == [
+    assert [counted[f"K = {name}n"]["recovered_share"]["value"] <= most for name, most in (("0.5", 0.5), ("2", 1))] == [
         True,
         True,
     ]
-    assert finding.exhibits[-1].x == [0.5, 1, 2, 4]
+    assert finding.exhibits[-1].x == [0.5, 1, 2]
 
 
 def test_the_geometry_of_opposite_pairs_on_orthogonal_axes_is_recognised(run):
