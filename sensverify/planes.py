@@ -129,7 +129,7 @@ class _Combination(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:
         ctx.save_for_backward(of_directions, of_contexts, along, across)
-        return (of_directions[:, None] * along[..., None]).add_(of_contexts * across[..., None])
+        return (of_directions[:, None] * along[..., None]).addcmul_(of_contexts, across[..., None])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,42 +25,54 @@ def angular_distance(clean: Tensor, perturbed: Tensor) -> Tensor:
 
 
 class _AngularDistance(torch.autograd.Function):
-    """The formula of the theory, with its gradient written out.
+    """:func:`sensverify.formulas.angular_distance` with its gradient written out, in four passes over the table of
+    perturbed read-outs and two more for the gradient.
 
-    The gradient with respect to ``z`` is ``−(u − (u·w)w)/(2‖z‖)`` for the unit vectors ``u`` and ``w`` of ``y`` and
-    ``z``; as ``(u − w) + 2Dw`` it is without the cancellation where they nearly agree. Autograd would make twice as
-    many tables of the size of ``z``.
+    With the unit vectors ``u`` and ``w`` of ``y`` and ``z`` the gradient with respect to ``z`` is
+    ``−(u − (u·w)w)/(2‖z‖)``; as ``(u − w) + 2Dw`` it is without the cancellation where they nearly agree.
     """
 
     @staticmethod
     def forward(ctx: Any, clean: Tensor, perturbed: Tensor) -> Tensor:
-        given = clean, perturbed
-        clean, zero_clean = _nonzero(clean)
-        perturbed, zero_perturbed = _nonzero(perturbed)
-        difference = formulas.unit_difference(clean, perturbed)
-        distance: Tensor = formulas.inner(difference, difference)[..., 0] / 4
-        either = zero_clean | zero_perturbed
-        ctx.save_for_backward(*given, clean, perturbed, difference, distance, either)
-        return distance.masked_fill(either, 0.5).masked_fill(zero_clean & zero_perturbed, 0.0)
+        (inverse, zero), (other_inverse, other_zero) = _inverse_length(clean), _inverse_length(perturbed)
+        unit, other = clean * inverse, perturbed * other_inverse
+        difference = torch.sub(unit, other, out=other) if _fits(unit, other) else unit - other
+        distance: Tensor = torch.linalg.vector_norm(difference, dim=-1).square_().div_(4)
+        ctx.save_for_backward(clean, perturbed, inverse, other_inverse, difference, distance, zero | other_zero)
+        return distance.masked_fill(zero | other_zero, 0.5).masked_fill(zero & other_zero, 0.0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        *given, clean, perturbed, difference, distance, either = ctx.saved_tensors
+        clean, perturbed, inverse, other_inverse, difference, distance, either = ctx.saved_tensors
         if torch.is_grad_enabled():  # whoever asks for second derivatives gets those of the formula
-            ones = [torch.where((y == 0).all(-1, keepdim=True), 1.0, y) for y in given]
+            ones = [torch.where((y == 0).all(-1, keepdim=True), 1.0, y) for y in (clean, perturbed)]
             again = formulas.angular_distance(*ones)[..., 0].masked_fill(either, 0.0)
-            return derivatives([again], given, [gradient], ctx.needs_input_grad)
-        twice = 2 * distance[..., None]
+            return derivatives([again], (clean, perturbed), [gradient], ctx.needs_input_grad)
         gradient = gradient.masked_fill(either, 0.0)[..., None] / 2  # a zero vector's distance is a constant
+        twice = 2 * distance[..., None]
         answer: list[Tensor | None] = []
-        for vector, away, wanted in zip((clean, perturbed), (-1, 1), ctx.needs_input_grad, strict=True):
+        sides = ((clean, inverse, 1), (perturbed, other_inverse, -1))
+        for (vector, by_length, sign), wanted in zip(sides, ctx.needs_input_grad, strict=True):
             if not wanted:
                 answer.append(None)
                 continue
-            inverse = 1 / torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-            turned = (vector * (twice * inverse)).add_(difference, alpha=away).mul_(gradient * inverse)
-            answer.append(turned.neg_().sum_to_size(vector.shape))
+            pull = gradient * by_length
+            turned = (difference * (sign * pull)).addcmul_(vector, -twice * by_length * pull)
+            answer.append(turned.sum_to_size(vector.shape))
         return answer[0], answer[1]
+
+
+def _fits(one: Tensor, other: Tensor) -> bool:
+    """Whether ``one`` broadcasts to the shape of ``other``."""
+    sizes = itertools.zip_longest(reversed(one.shape), reversed(other.shape), fillvalue=0)
+    return all(m in (0, 1, n) for m, n in sizes)
+
+
+def _inverse_length(y: Tensor) -> tuple[Tensor, Tensor]:
+    """``1/‖y‖ [..., 1]``, 1 for zeros; and which of ``y [..., d]`` are zeros, ``[...]``."""
+    length = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+    zero = length == 0
+    return 1 / (length + zero), zero[..., 0]
 
 
 def derivatives(
@@ -70,12 +83,6 @@ def derivatives(
     chosen = [one for one, is_wanted in zip(inputs, wanted, strict=True) if is_wanted]
     found = iter(torch.autograd.grad(outputs, chosen, gradients, create_graph=True))
     return tuple(next(found) if is_wanted else None for is_wanted in wanted)
-
-
-def _nonzero(y: Tensor) -> tuple[Tensor, Tensor]:
-    """``y [..., d]`` with zeros moved to the ones, to be divided by their norms; and which they were, ``[...]``."""
-    zero = torch.linalg.vector_norm(y, dim=-1) == 0
-    return (y + zero[..., None] if bool(zero.any()) else y), zero
 
 
 def kullback_leibler(clean: Tensor, perturbed: Tensor) -> Tensor:

@@ -37,19 +37,19 @@ from sensverify.sensitivity import Probe
 from sensverify.sparsity import CHANCE_MULTIPLE, summarise_presence
 from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Verdict
-from toy_models import budget, planted, prediction_sae, removal_found
+from toy_models import budget, planted, removal_found, sae_sensitivity
 from toy_models.separation import score_groups
 from toy_models.trained import EVALUATION_CONTEXTS, evaluation_generator, found_directions, trained_models
 
 NEEDED: Mapping[str, frozenset[str]] = {
     "PY-1.norm_output": frozenset({"TM-1", "TM-7"}),
     "PY-1.residual_stream": frozenset({"TM-1", "TM-7"}),
-    "PY-3": frozenset({"TM-1", "TM-8"}),
+    "PY-3": frozenset({"TM-1", "TM-8", "TM-8.sae"}),
     "PY-4": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried"}),
-    "PY-4.sae": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried"}),
+    "PY-4.sae": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried", "TM-8.sae"}),
     "PY-7": frozenset({"TM-2"}),
     "PY-7.budget": frozenset({"TM-6"}),
-    "PY-8": frozenset({"TM-4.classifier", "TM-4.found", "TM-4.lean"}),
+    "PY-8": frozenset({"TM-4.classifier", "TM-4.found", "TM-4.lean", "TM-4.bias"}),
     "PY-8.lean": frozenset({"TM-4.lean"}),
     "PY-11.peak": frozenset({"TM-8.peak"}),
 }
@@ -154,9 +154,9 @@ def predict_found_over_sae(run: Run) -> Prediction | None:
 
 
 def _sae_order(
-    run: Run, name: str, quantity: str, of: Callable[[prediction_sae.Ratios], Interval], reason: str
+    run: Run, name: str, quantity: str, of: Callable[[sae_sensitivity.Ratios], Interval], reason: str
 ) -> Prediction | None:
-    rows = prediction_sae.ratios(run)
+    rows = sae_sensitivity.ratios(run)
     parts = []
     for toy in dict.fromkeys(row.toy for row in rows):
         group = [row for row in rows if row.toy == toy]

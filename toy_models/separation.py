@@ -18,6 +18,7 @@ from sensverify.statistics import Interval, group_mean, group_ratio
 from sensverify.verdicts import Finding, Status
 from toy_models.judging import at_least
 from toy_models.portrait import portrait
+from toy_models.store import store_of
 from toy_models.trained import (
     DIRECTIONS,
     EVALUATION_CONTEXTS,
@@ -57,11 +58,31 @@ def score_groups(run: Run) -> list[Scores]:
         scores = []
         for done, (trained, state) in enumerate(pairs):
             run.progress("scoring toys", done, len(pairs))
-            scores.append(_score(trained, state.directions))
+            scores.append(_kept(run, trained, state.directions))
         run.progress("scoring toys", len(pairs), len(pairs))
         return scores
 
     return run.shared("toy_models.scores", make)
+
+
+def _kept(run: Run, trained: Trained, found: torch.Tensor) -> Scores:
+    """:func:`_score`, kept on disk: a prediction rests on these figures too, and is derived by another process."""
+
+    def make() -> dict[str, torch.Tensor]:
+        scores = _score(trained, found)
+        tensors = {"null": torch.tensor(scores.largest_null_effect, dtype=torch.float64)}
+        for name, estimate in scores.groups.items():
+            tensors |= {f"effects.{name}": estimate.effects, f"weights.{name}": estimate.weights}
+        return tensors
+
+    key = {"config": trained.model.config.to_json(), "seed": trained.seed, "found": found.tolist()}
+    sizes = {"contexts": EVALUATION_CONTEXTS, "directions": DIRECTIONS}
+    kept = store_of(run).keep("separation", key | sizes, make)
+    groups = {
+        name: SensitivityEstimate(effects=kept[f"effects.{name}"], weights=kept[f"weights.{name}"], configuration={})
+        for name in (kind.partition(".")[2] for kind in kept if kind.startswith("effects."))
+    }
+    return Scores(trained.seed, groups, float(kept["null"]))
 
 
 def _score(trained: Trained, found: torch.Tensor) -> Scores:

@@ -17,7 +17,7 @@ from toy_models.superposition import SuperpositionConfig, SuperpositionModel, Su
 
 CONFIG = SuperpositionConfig()
 DIRECTIONS = 64
-EVALUATION_CONTEXTS = 512
+EVALUATION_CONTEXTS = 256
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,8 +84,8 @@ def read_units(hidden: Tensor, reading: Tensor, bias: Tensor, *, signed: bool) -
 
 def units_of(seen: Tensor, bias: Tensor, *, signed: bool) -> Tensor:
     """``ReLU(seen + b)``, and behind it ``ReLU(−seen + b)`` if ``signed``: ``[..., n] -> [..., units]``."""
-    units = torch.relu(seen + bias)
-    return torch.cat([units, torch.relu(bias - seen)], -1) if signed else units
+    units = (seen + bias).relu_()
+    return torch.cat([units, (bias - seen).relu_()], -1) if signed else units
 
 
 def targets(config: SuperpositionConfig, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sensverify.sparsity import CHANCE_MULTIPLE
 from sensverify.statistics import Interval, group_ratio
 from sensverify.suites import load_suites
 from sensverify.verdicts import Finding, Status, Verdict
-from toy_models import budget, claims, planted, prediction_sae, predictions, removal_found, separation, trained
+from toy_models import budget, claims, planted, predictions, removal_found, sae_sensitivity, separation, trained
 from toy_models.planting import PlantingConfig
 from toy_models.recovery import match
 from toy_models.superposition import SuperpositionConfig
@@ -50,16 +50,16 @@ def shrink(patch):
         name: dataclasses.replace(row, options=dataclasses.replace(row.options, **hasty)) for name, row in rows.items()
     }
     patch.setattr(planted, "searches", lambda run: searches)
-    for module in (separation, planted, prediction_sae, predictions):
+    for module in (separation, planted, sae_sensitivity, predictions):
         patch.setattr(module, "group_ratio", functools.partial(group_ratio, resamples=100))
     for module, name, value in (
         (trained, "DIRECTIONS", 16),
         (separation, "DIRECTIONS", 16),
         (separation, "EVALUATION_CONTEXTS", 64),
         (planted, "EVALUATION_CONTEXTS", 64),
-        (prediction_sae, "ACTIVATIONS", 512),
-        (prediction_sae, "STEPS", 30),
-        (prediction_sae, "CONTEXTS", 64),
+        (sae_sensitivity, "ACTIVATIONS", 512),
+        (sae_sensitivity, "STEPS", 30),
+        (sae_sensitivity, "CONTEXTS", 64),
         (budget, "LOADS", (2,)),
         (budget, "STEPS", 20),
         (removal_found, "QUICK_SEEDS", 1),
@@ -275,18 +275,39 @@ def test_half_of_the_smallest_excess_is_predicted(monkeypatch, tmp_path, sparse,
     assert made is None or made.high is None
 
 
+NOTHING = Interval(1.0, 0.9, 1.1)
+
+
 @pytest.mark.parametrize(("values", "made"), [((2.0, 1.1), True), ((2.0, 0.99), False)])
 def test_an_order_is_predicted_only_if_every_toy_obeys_it(monkeypatch, tmp_path, values, made):
     rows = [
-        prediction_sae.Ratios(toy, 7, Interval(value, value - 0.05, value + 0.05), Interval(1.2, 1.1, 1.3))
+        sae_sensitivity.Ratios(toy, 7, Interval(value, value - 0.05, value + 0.05), Interval(1.2, 1.1, 1.3), NOTHING)
         for toy, value in zip(("TM-1", "TM-8"), values, strict=True)
     ]
-    monkeypatch.setattr(prediction_sae, "ratios", lambda run: rows)
+    monkeypatch.setattr(sae_sensitivity, "ratios", lambda run: rows)
     run = Run(seed=0, directory=tmp_path)
     order = predictions.predict_sae(run)
     assert (order is not None) == made
     assert order is None or (order.low, order.high) == (1.0, None)
     assert predictions.predict_found_over_sae(run) is not None
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        (((1.6, 2.0), (1.5, 1.9)), Status.SUPPORTED),
+        (((1.6, 2.0), (1.49, 1.9)), Status.INCONCLUSIVE),
+        (((1.6, 2.0), (0.9, 1.49)), Status.REFUTED),
+    ],
+)
+def test_autoencoders_are_judged_model_by_model(ends, status):
+    rows = [
+        sae_sensitivity.Ratios(toy, 7, Interval((low + high) / 2, low, high), NOTHING, NOTHING)
+        for toy, (low, high) in zip(("TM-1", "TM-8"), ends, strict=True)
+    ]
+    finding = sae_sensitivity._judge(rows, lambda row: row.sae_to_random)
+    assert finding.status is status
+    assert (finding.witness or {}).get("toy") == ("TM-8" if status is Status.REFUTED else None)
 
 
 def test_an_autoencoder_keeps_the_latents_that_fire_and_they_are_the_features():
@@ -295,7 +316,7 @@ def test_an_autoencoder_keeps_the_latents_that_fire_and_they_are_the_features():
     features = torch.linalg.qr(torch.randn(16, 16, generator=generator)).Q[:3]
     which = torch.randint(3, (2000,), generator=generator)
     x = (0.5 + torch.rand(2000, 1, generator=generator)) * features[which]
-    kept = prediction_sae.living_directions(x, latents=12, active=1, seed=0, progress=lambda *_: None)
+    kept = sae_sensitivity.living_directions(x, latents=12, active=1, seed=0, progress=lambda *_: None)
     assert 3 <= len(kept) <= 12
     assert float(match(features, kept).best_of_directions.min()) > 0.95
 

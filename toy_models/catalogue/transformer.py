@@ -168,4 +168,25 @@ claims = (
             ),
         ),
     ),
+    Claim(
+        id="TM-8.sae",
+        statement="Directions of a sparse autoencoder, which has never seen an effect, are at least 1.5 times as "
+        "sensitive as random directions, where features are sparse and in a transformer.",
+        formula=r"\overline{\mathrm{SeS}}(w_j) \geq 1.5\, \overline{\mathrm{SeS}}(s), \quad w_j \text{ decoder rows}",
+        hypotheses=(
+            "the models of TM-1 and those of TM-8",
+            "TopK autoencoders on 4,096 activations, told how many features there are and how many are active; latents "
+            "that never fire are left out",
+            _SEEDS,
+        ),
+        source="THEORY TM-1, TM-8, PY-3; Stambler 2025; Gao et al. 2024 (TopK)",
+        expected=Status.SUPPORTED,
+        check="toy_models.sae_sensitivity:check_directions_of_autoencoders",
+        false_twins=(
+            FalseTwin(
+                statement="Random directions are as well.",
+                check="toy_models.sae_sensitivity:check_random_directions",
+            ),
+        ),
+    ),
 )

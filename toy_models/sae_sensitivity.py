@@ -1,4 +1,4 @@
-"""Directions of sparse autoencoders on toys where the truth is known: what PY-3 and PY-4.sae rest on.
+"""TM-8.sae: directions of sparse autoencoders on toys where the truth is known, which PY-3 and PY-4.sae rest on.
 
 A TopK autoencoder is trained on the activations of each model of TM-1 and of each planted transformer (TM-8: residual
 stream after block 0, effect one token later). It is told the true number of features and how many are active on
@@ -10,23 +10,32 @@ groups of directions are scored on the same contexts with the same presences, wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sensverify.claims import Progress, Run
+from sensverify.exhibits import Exhibit, IntervalRow, Intervals
 from sensverify.geometry import random_directions
 from sensverify.sensitivity import estimate_groups
 from sensverify.statistics import Interval, group_ratio
+from sensverify.verdicts import Finding, Status
 from toy_models import planted, trained
 from toy_models.autoencoders import AutoencoderOptions, TopK, train_autoencoder
+from toy_models.judging import at_least
+from toy_models.searching import search_seed
 from toy_models.store import store_of
 
 ACTIVATIONS, STEPS, BATCH, LEARNING_RATE = 4096, 300, 128, 1e-2
 """Set on one model of TM-1 so that most latents end at a feature (cosine 0.9), whatever their SeS."""
 CONTEXTS = 256
+REQUIRED_RATIO = 1.5
+_COMPARED: Mapping[str, Callable[[Ratios], Interval]] = {
+    "autoencoder over random": lambda row: row.sae_to_random,
+    "found over autoencoder": lambda row: row.found_to_sae,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +46,63 @@ class Ratios:
     seed: int
     sae_to_random: Interval
     found_to_sae: Interval
+    random_to_random: Interval
 
 
 def ratios(run: Run) -> list[Ratios]:
     """One entry per model of TM-1, then one per planted transformer; computed once per run."""
-    return run.shared("toy_models.prediction_sae", lambda: [*_superposition(run), *_transformers(run)])
+    return run.shared("toy_models.sae_sensitivity", lambda: [*_superposition(run), *_transformers(run)])
+
+
+def check_directions_of_autoencoders(run: Run) -> Finding:
+    """TM-8.sae."""
+    rows = ratios(run)
+    beside = {f"{row.toy}, seed {row.seed}": row.found_to_sae.to_json() for row in rows}
+    return _judge(rows, lambda row: row.sae_to_random, {"found_to_sae": beside}, (_exhibit(rows),))
+
+
+def check_random_directions(run: Run) -> Finding:
+    """False twin: other random directions in the place of an autoencoder's."""
+    return _judge(ratios(run), lambda row: row.random_to_random)
+
+
+def _judge(
+    rows: Sequence[Ratios],
+    of: Callable[[Ratios], Interval],
+    beside: Mapping[str, Any] | None = None,
+    exhibits: tuple[Exhibit, ...] = (),
+) -> Finding:
+    """Every model by itself: SUPPORTED if the whole interval of each is high enough, REFUTED by one wholly below."""
+    status = at_least(map(of, rows), REQUIRED_RATIO)
+    lowest = min(rows, key=lambda row: of(row).high)
+    return Finding(
+        status=status,
+        evidence={
+            "ratio_to_random": {f"{row.toy}, seed {row.seed}": of(row).to_json() for row in rows},
+            "required": REQUIRED_RATIO,
+            **(beside or {}),
+        },
+        witness={"toy": lowest.toy, "seed": lowest.seed, "ratio": of(lowest).to_json()}
+        if status is Status.REFUTED
+        else None,
+        exhibits=exhibits,
+    )
+
+
+def _exhibit(rows: Sequence[Ratios]) -> Intervals:
+    named = [(name, of(row), row) for row in rows for name, of in _COMPARED.items()]
+    return Intervals(
+        title="Directions of autoencoders: how sensitive",
+        caption="Ratios of mean SeS with 95 % intervals, on the models of TM-1 and the planted transformers of TM-8. "
+        "Look whether autoencoder over random lies right of the line, and where found over autoencoder lies near 1: "
+        "there the autoencoder, which has never seen an effect, found what is sensitive.",
+        x_label="ratio of mean SeS",
+        rows=tuple(
+            IntervalRow(name=f"{name}, {row.toy}, seed {row.seed}", **interval.to_json())
+            for name, interval, row in sorted(named, key=lambda item: list(_COMPARED).index(item[0]))
+        ),
+        reference=REQUIRED_RATIO,
+    )
 
 
 def living_directions(x: Tensor, *, latents: int, active: int, seed: int, progress: Progress) -> Tensor:
@@ -65,27 +126,30 @@ def _kept(run: Run, model: Mapping[str, Any], x: Tensor, **options: int) -> Tens
     def make() -> dict[str, Tensor]:
         return {"directions": living_directions(x, progress=run.progress, **options)}
 
-    return store_of(run).keep("prediction-sae", key, make)["directions"]
+    return store_of(run).keep("sae-directions", key, make)["directions"]
 
 
 def _superposition(run: Run) -> list[Ratios]:
     rows = []
     for one, state in zip(trained.trained_models(run), trained.found_directions(run), strict=True):
         config, readout = one.model.config, one.readout
-        x = readout.sample(ACTIVATIONS, torch.Generator().manual_seed(one.seed + 3)).x
+        x = readout.sample(
+            ACTIVATIONS, torch.Generator().manual_seed(search_seed("activations of an autoencoder", one.seed))
+        ).x
         sae = _kept(
             run,
             {"config": config.to_json(), "seed": one.seed},
             x,
             latents=config.features,
             active=max(1, round(config.features * config.density)),
-            seed=one.seed + 4,
+            seed=search_seed("autoencoder", one.seed),
         )
-        generator = torch.Generator().manual_seed(one.seed + 5)
+        generator = torch.Generator().manual_seed(search_seed("beside an autoencoder", one.seed))
         groups = {
             "sae": sae[torch.randperm(len(sae), generator=generator)[: trained.DIRECTIONS]],
             "found": state.directions,
             "random": random_directions(trained.DIRECTIONS, readout.width, readout.centring, generator),
+            "random again": random_directions(trained.DIRECTIONS, readout.width, readout.centring, generator),
         }
         batch = readout.sample(CONTEXTS, generator)
         estimates = estimate_groups(readout, batch, groups, generator=generator, draws=2)
@@ -94,7 +158,8 @@ def _superposition(run: Run) -> list[Ratios]:
         def ratio(top: str, bottom: str, seed: int = one.seed, effects: dict[str, Tensor] = effects) -> Interval:
             return group_ratio(effects[top], effects[bottom], torch.Generator().manual_seed(seed))
 
-        rows.append(Ratios("TM-1", one.seed, ratio("sae", "random"), ratio("found", "sae")))
+        pairs = (("sae", "random"), ("found", "sae"), ("random again", "random"))
+        rows.append(Ratios("TM-1", one.seed, *(ratio(*pair) for pair in pairs)))
     return rows
 
 
@@ -115,7 +180,9 @@ def _transformers(run: Run) -> list[Ratios]:
             "sae": sae,
             "found": found,
             "random": planted.directions_of(subject, "random", config.features, subject.generator(4)),
+            "random again": planted.directions_of(subject, "random", config.features, subject.generator(23)),
         }
         scores = planted.score(subject.readout(1), subject, groups)
-        rows.append(Ratios("TM-8", subject.seed, scores.ratio("sae", "random"), scores.ratio("found", "sae")))
+        pairs = (("sae", "random"), ("found", "sae"), ("random again", "random"))
+        rows.append(Ratios("TM-8", subject.seed, *(scores.ratio(*pair) for pair in pairs)))
     return rows
