@@ -8,6 +8,7 @@ weights are read from safetensors.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pythia.architectures import Architecture, adapt, check_config
 from pythia.embedded import FOLDER
 from sensverify.errors import InputError, MissingExtraError
 
 EMBEDDED = "embedded"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-SUPPORTED = ("gpt_neox",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,11 @@ class LanguageModel:
     def config(self) -> Any:
         """The Hugging Face configuration."""
         return self.network.config
+
+    @functools.cached_property
+    def architecture(self) -> Architecture:
+        """Its parts, by the adapter of its kind."""
+        return adapt(self.network)
 
     @property
     def depth(self) -> int:
@@ -80,7 +86,7 @@ def load_model(
     target = _resolve_device(device)
     if dtype not in DTYPES:
         raise InputError(expected=f"a dtype out of {', '.join(DTYPES)}", got=repr(dtype), remedy="pass --dtype float32")
-    transformers = _import_transformers()
+    transformers = import_transformers()
     source = _source(name)
     config = _read(transformers.AutoConfig, source, name, revision, "config.json")
     check_config(config, name)
@@ -100,7 +106,8 @@ def load_model(
     return LanguageModel(name, revision, network, tokenizer, weights_digest(network))
 
 
-def _import_transformers() -> Any:
+def import_transformers() -> Any:
+    """The library, kept quiet. Raises :class:`~sensverify.errors.MissingExtraError` where it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -168,24 +175,6 @@ def _read(loader: Any, source: str, name: str, revision: str | None, what: str, 
             remedy="check name, revision and network; or download the folder once and pass it with "
             "--model FOLDER; with a filled cache set HF_HUB_OFFLINE=1",
         ) from error
-
-
-def check_config(config: Any, name: str) -> None:
-    """Refuse, by name, any architecture or switch that the suffix computation does not implement."""
-    if config.model_type not in SUPPORTED:
-        raise InputError(
-            expected=f"an architecture out of {', '.join(SUPPORTED)}",
-            got=f"{config.model_type!r} in {name}",
-            remedy="use a GPT-NeoX model such as the Pythia family",
-        )
-    rope = getattr(config, "rope_parameters", None) or {}
-    rope_type = rope.get("rope_type", "default")
-    if rope_type not in ("default", "linear"):
-        raise InputError(
-            expected="rotary positions of type default or linear",
-            got=f"rope_type {rope_type!r} in {name}",
-            remedy="use a model without context-dependent rotary scaling",
-        )
 
 
 def check_finite(network: nn.Module, name: str) -> None:

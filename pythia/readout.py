@@ -1,35 +1,40 @@
 """A language model as a read-out: intervene at ``(layer, p)``, measure at ``(target, p + offset)``.
 
-The clean model runs once over all windows when the read-out is made; a sample is then an index into what was kept.
+The clean model runs once over all windows when the read-out is made; a sample is then an index into what was kept, in
+memory or on disk (:mod:`pythia.disk_store`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel
-from pythia.suffix import CleanRun, NeoXSuffix
+from pythia.suffix import CleanRun, Suffix
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
 from sensverify.readout import Batch
 
-WINDOWS_PER_PASS = 32
+UNIMPORTANT = ("_name_or_path", "transformers_version")
+"""Of a configuration: where it lay, and who wrote it."""
 
 
 class LanguageModelReadout:
-    """Residual stream of a GPT-NeoX model after block ``target`` at ``p + offset``, given block ``layer``'s at ``p``.
+    """Residual stream of a language model after block ``target`` at ``p + offset``, given block ``layer``'s at ``p``.
 
     Args:
         model: a loaded model.
         windows: token contexts ``[N, L]``; position ``p`` is drawn uniformly from ``first_position .. L-1-offset``.
         layer, target, offset: ``a``, ``b`` and ``t``.
         first_position: 1 if every window opens with BOS, which is never intervened on, else 0.
+        keeping: where what the clean model makes is kept, by default in memory.
 
-    Raises :class:`~sensverify.errors.InputError` for a layer, target or offset out of range.
+    Raises :class:`~sensverify.errors.InputError` for a layer, target or offset out of range, and for activations that
+    fit neither in memory nor on disk.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class LanguageModelReadout:
         target: int,
         offset: int,
         first_position: int = 0,
+        keeping: Keeping | None = None,
     ) -> None:
         check_site(model.depth, layer=layer, target=target, offset=offset)
         if offset > windows.shape[1] - 1 - first_position:
@@ -51,8 +57,8 @@ class LanguageModelReadout:
             )
         self.model, self.windows, self.first_position = model, windows, first_position
         self.layer, self.target, self.offset = layer, target, offset
-        self._suffix = NeoXSuffix(model, layer=layer, target=target, offset=offset)
-        self._store = self._suffix.store(windows, WINDOWS_PER_PASS)
+        self._suffix = Suffix(model.architecture, layer=layer, target=target, offset=offset)
+        self._store = self._suffix.store(windows, keeping or Keeping(), _identity(model))
 
     @property
     def width(self) -> int:
@@ -61,8 +67,13 @@ class LanguageModelReadout:
 
     @property
     def centring(self) -> Centring:
-        """LayerNorm cannot see the mean."""
-        return Centring.MEAN
+        """What the model's norms cannot see: the mean of LayerNorm, nothing of RMSNorm."""
+        return self.model.architecture.centring
+
+    @property
+    def suffix(self) -> Suffix:
+        """What is recomputed."""
+        return self._suffix
 
     @property
     def device(self) -> torch.device:
@@ -71,11 +82,45 @@ class LanguageModelReadout:
 
     @property
     def residuals(self) -> Tensor:
-        """Clean activations ``[N, L, d]`` at the point of intervention, every window and position."""
-        return self._store.source
+        """Clean activations ``[N, L, d]`` at the point of intervention, every window and position, all in memory."""
+        blocks = list(self.residual_blocks())
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def residual_blocks(self) -> Iterator[Tensor]:
+        """The same ``[n, L, d]`` a few windows at a time, in order, as there is room for them."""
+        return self._store.residuals()
+
+    @property
+    def context_size(self) -> int:
+        """Bytes of one context's clean activations, at most (:meth:`sensverify.memory.Budget.contexts`)."""
+        layout, block = self._suffix.layout(self.windows.shape[1]), self._suffix.blocks[0]
+        closed = 0 if self._suffix.one_block is None else 4 * block.heads * self.width
+        return layout.context_size(self.offset) + closed * layout.dtype.itemsize
+
+    def entries_per_pair(self, left: int, *, gradient: bool) -> int:
+        """Numbers alive at once for a pair (direction, context) with ``left`` positions on its left, at most
+        (:func:`sensverify.memory.at_once`).
+
+        Bounds what was seen of GPT-NeoX, GPT-2 and Llama: with gradients every recomputed position of every block
+        leaves its tables behind; without, those of one position live at a time. The closed form needs far less.
+        """
+        block, depth = self._suffix.blocks[0], len(self._suffix.blocks)
+        hidden, scores = len(block.mlp.into.weight), 2 * block.heads * left
+        if not gradient:
+            return (20 + 4 * (self.offset + 1)) * self.width + 4 * hidden + scores
+        recomputed = (depth - 1) * (self.offset + 1) + 1
+        return 20 * self.width + recomputed * (8 * (self.width + hidden) + scores)
 
     def sample(self, count: int, generator: torch.Generator) -> Batch[CleanRun]:
         """``count`` contexts; the windows are distinct as long as there are enough of them."""
+        return self.at(*self.draw(count, generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows and positions ``[count]`` of the contexts that :meth:`sample` takes, for whoever gathers them in parts.
+
+        Their order is that of chance, so that any first few are a fair sample; :func:`pythia.activations.by_position`
+        puts those of like length together.
+        """
         total = len(self.windows)
         permutations = [
             torch.randperm(total, generator=generator, device=generator.device) for _ in range(-(-count // total))
@@ -85,7 +130,7 @@ class LanguageModelReadout:
         positions = torch.randint(self.first_position, last, (count,), generator=generator, device=generator.device).to(
             self.device
         )
-        return self.at(rows, positions)
+        return rows, positions
 
     def at(self, rows: Tensor, positions: Tensor) -> Batch[CleanRun]:
         """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``."""
@@ -100,6 +145,18 @@ class LanguageModelReadout:
         """Block ``target``'s output ``[S, B, d]`` with ``x [S, B, d]`` in place of block ``layer``'s at ``p``."""
         return self._suffix.read(batch.state, x)
 
+    def read_plane(self, batch: Batch[CleanRun], directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """As :meth:`read`, of activations by their coordinates (:class:`sensverify.planes.PlanarReadout`)."""
+        return self._suffix.read_plane(batch.state, directions, along, across)
+
+    def read_angles(self, batch: Batch[CleanRun], directions: Tensor, along: Tensor, across: Tensor) -> Tensor | None:
+        """Angular distances ``[S, B]`` to the clean read-out (:class:`sensverify.planes.AngularReadout`)."""
+        return self._suffix.read_angles(batch.state, directions, along, across)
+
+    def read_pairs(self, batch: Batch[CleanRun], contexts: Tensor, x: Tensor) -> Tensor:
+        """``[N, d]`` of activations ``x [N, d]``, the ``i``-th in context number ``contexts[i]`` of the batch."""
+        return self._suffix.read(batch.state.at(contexts), x[None])[0]
+
     def describe(self) -> Mapping[str, Any]:
         """Model, site and data, for results."""
         return {
@@ -113,6 +170,13 @@ class LanguageModelReadout:
             "dtype": str(self.model.network.dtype).removeprefix("torch."),
             "weights_sha256": self.model.weights_sha256,
         }
+
+
+def _identity(model: LanguageModel) -> dict[str, Any]:
+    """What decides the model's activations: its weights, and the configuration, which holds what no weight does."""
+    configuration = {key: str(value) for key, value in model.config.to_dict().items() if key not in UNIMPORTANT}
+    attention = str(getattr(model.config, "_attn_implementation", None))
+    return {"weights": model.weights_sha256, "configuration": configuration, "attention": attention}
 
 
 def check_site(depth: int, *, layer: int, target: int, offset: int) -> None:

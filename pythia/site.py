@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pythia.corpus import Corpus, read_corpus
+from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel, load_model
+from pythia.next_token import NextTokenReadout, check_next_token_site
 from pythia.readout import LanguageModelReadout, check_site
 from sensverify.claims import Subject
 from sensverify.sites import Site, SiteOptions
 
 
-def open_site(subject: Subject, options: SiteOptions) -> Site:
+def open_site(subject: Subject, options: SiteOptions, keeping: Keeping | None = None) -> Site:
     """The subject's model, read on its text at the given site; see :class:`sensverify.sites.Site`.
 
+    ``keeping`` says where activations are kept, by default in memory.
     Raises :class:`~sensverify.errors.InputError` for anything in ``subject`` or ``options`` that does not fit.
     """
     model = load_model(
@@ -21,22 +24,27 @@ def open_site(subject: Subject, options: SiteOptions) -> Site:
         dtype=subject.dtype,
         offline=subject.offline,
     )
-    check_site(model.depth, layer=options.layer, target=options.target, offset=options.offset)
+    check = check_next_token_site if options.readout == "next_token" else check_site
+    check(model.depth, layer=options.layer, target=options.target, offset=options.offset)
     corpus = read_corpus(model, subject.text, length=options.context, limit=options.limit, seed=options.seed)
-    return site_of(model, corpus, options)
+    return site_of(model, corpus, options, keeping)
 
 
-def site_of(model: LanguageModel, corpus: Corpus, options: SiteOptions) -> Site:
+def site_of(model: LanguageModel, corpus: Corpus, options: SiteOptions, keeping: Keeping | None = None) -> Site:
     """The site of a model and corpus that are already in memory."""
+    kind = NextTokenReadout if options.readout == "next_token" else LanguageModelReadout
+    total = len(corpus.search) + len(corpus.held_out)
 
     def readout(windows_of: str) -> LanguageModelReadout:
-        return LanguageModelReadout(
+        windows = getattr(corpus, windows_of)
+        return kind(
             model,
-            getattr(corpus, windows_of),
+            windows,
             layer=options.layer,
             target=options.target,
             offset=options.offset,
             first_position=corpus.first_position,
+            keeping=keeping and keeping.part(len(windows) / total),
         )
 
     search, held_out = readout("search"), readout("held_out")

@@ -7,8 +7,11 @@ block of the suffix, the keys and values left of ``p`` and the residuals at ``p.
 - left context is shared by all directions: its keys and values are never copied per direction;
 - a position that the intervention has not reached yet is computed once, not once per direction: every tensor
   below has a leading axis of length ``S`` where it depends on the direction and 1 where it does not, and
-  broadcasting does the rest. With ``b = a+1`` and ``t ≥ 1`` the queries and the MLP at ``p+t`` are such;
-- in the last block only position ``p+t`` is computed.
+  broadcasting does the rest. With ``b = a+1`` and ``t ≥ 1`` the queries and, if attention and MLP are parallel, the MLP
+  at ``p+t`` are such;
+- in the last block queries, MLP and output are computed at ``p+t`` alone;
+- the first block's projections at ``p`` are those of activation and direction, combined by two numbers for each pair
+  (:mod:`sensverify.planes`): its norm does not stand in the way, since the intervention keeps ``‖Px‖``.
 
 Attention over the left context and over the recomputed positions is merged by their log-sum-exp, so the shared
 part is reduced once wherever its query is shared.
@@ -19,33 +22,18 @@ The equality of this with the full forward pass of the Hugging Face implementati
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pythia.loading import LanguageModel
-
-
-@dataclasses.dataclass(frozen=True)
-class BlockCache:
-    """Keys (rotated) and values ``[B, H, L, d_h]`` of one block, for every position of the clean run."""
-
-    keys: Tensor
-    values: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Store:
-    """The clean pass over ``N`` windows of ``L`` tokens, kept at every position.
-
-    ``source [N, L, d]`` is block ``a``'s output, ``target [N, L, d]`` block ``b``'s, ``blocks`` are the caches of
-    blocks ``a+1..b`` over all windows.
-    """
-
-    source: Tensor
-    target: Tensor
-    blocks: tuple[BlockCache, ...]
+from pythia.activations import Activations, BlockCache, CleanPass, Gathered, Layout, Store
+from pythia.architectures import Architecture, Block, NormedLinear
+from pythia.disk_store import Keeping, open_store
+from pythia.one_block import Context, OneBlock
+from sensverify.geometry import Centring
+from sensverify.planes import combine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,60 +41,117 @@ class CleanRun:
     """What a read needs of the clean pass, for ``B`` contexts intervened on at ``positions [B]``.
 
     ``residuals [t+1, B, d]`` are block ``a``'s outputs at ``p..p+t``; ``target [B, d]`` is block ``b``'s at ``p+t``.
+    ``one_block``: what the closed form needs, where there is one (:mod:`pythia.one_block`).
     """
 
     positions: Tensor
     residuals: Tensor
     target: Tensor
     blocks: tuple[BlockCache, ...]
+    one_block: Context | None = None
 
-
-class NeoXSuffix:
-    """The suffix of a GPT-NeoX model from block ``layer + 1`` to block ``target``, read ``offset`` tokens later."""
-
-    def __init__(self, model: LanguageModel, *, layer: int, target: int, offset: int) -> None:
-        self.layer, self.target, self.offset = layer, target, offset
-        body = model.network.gpt_neox
-        self._body: Any = body
-        self._blocks: list[Any] = list(body.layers[layer + 1 : target + 1])
-        self.heads = int(model.config.num_attention_heads)
-        self.head_width = model.width // self.heads
-
-    @torch.no_grad()
-    def store(self, windows: Tensor, windows_per_pass: int) -> Store:
-        """Run the model once over ``windows [N, L]``, a few at a time, and keep what reads will need."""
-        passes = [self._one_pass(part) for part in torch.split(windows, windows_per_pass)]
-        return Store(
-            source=torch.cat([part.source for part in passes]),
-            target=torch.cat([part.target for part in passes]),
-            blocks=tuple(
-                BlockCache(torch.cat([c.keys for c in caches]), torch.cat([c.values for c in caches]))
-                for caches in zip(*(part.blocks for part in passes), strict=True)
-            ),
-        )
-
-    def _one_pass(self, tokens: Tensor) -> Store:
-        residuals = self._residual_streams(tokens)
-        every = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        caches = []
-        for block, stream in zip(self._blocks, residuals[:-1], strict=True):
-            _, keys, values = self._project(block, stream, every)
-            caches.append(BlockCache(keys.transpose(1, 2), values.transpose(1, 2)))
-        return Store(residuals[0], residuals[-1], tuple(caches))
-
-    def select(self, store: Store, rows: Tensor, positions: Tensor) -> CleanRun:
-        """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``, with ``p + offset < L``."""
-        index = positions + torch.arange(self.offset + 1, device=positions.device)[:, None]
-        # No query ever looks left of p further than the longest left context of the batch.
-        longest = int(positions.max())
+    def at(self, contexts: Tensor) -> CleanRun:
+        """The contexts of these numbers ``[N]``, which may repeat; without the closed form."""
         return CleanRun(
-            positions=positions,
-            residuals=store.source[rows, index],
-            target=store.target[rows, index[-1]],
-            blocks=tuple(
-                BlockCache(cache.keys[rows, :, :longest], cache.values[rows, :, :longest]) for cache in store.blocks
-            ),
+            positions=self.positions[contexts],
+            residuals=self.residuals[:, contexts],
+            target=self.target[contexts],
+            blocks=tuple(BlockCache(cache.keys[contexts], cache.values[contexts]) for cache in self.blocks),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """The residual stream at one position: ``x [S|1, B, d]``."""
+
+    x: Tensor
+
+    def through(self, normed: NormedLinear) -> Tensor:
+        """``[S|1, B, out]``."""
+        return normed(self.x)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanarStream(Stream):
+    """The same of ``x = along·s + across·Px₀ + (x₀ − Px₀)``, directions ``s [S, d]`` and contexts ``x₀ [B, d]``."""
+
+    directions: Tensor
+    contexts: Tensor
+    along: Tensor
+    across: Tensor
+
+    @staticmethod
+    def of(directions: Tensor, contexts: Tensor, along: Tensor, across: Tensor, centring: Centring) -> PlanarStream:
+        """With ``x`` put together."""
+        centred = centring.project(contexts)
+        x = combine(directions, centred, along, across)
+        x = x if centring is Centring.NONE else x + (contexts - centred)
+        return PlanarStream(x, directions, contexts, along, across)
+
+    def through(self, normed: NormedLinear) -> Tensor:
+        """As for any stream, by two multiplications per pair and output."""
+        folded, norm = normed.folded, normed.norm
+        rate = norm.rate(self.contexts)
+        of_directions = self.directions @ folded.weight.T
+        of_contexts = norm.centring.project(self.contexts) @ folded.weight.T
+        seen = combine(of_directions, of_contexts, self.along * rate, self.across * rate)
+        return seen if folded.bias is None else seen + folded.bias
+
+
+class Suffix:
+    """The suffix of a transformer from block ``layer + 1`` to block ``target``, read ``offset`` tokens later."""
+
+    def __init__(self, architecture: Architecture, *, layer: int, target: int, offset: int) -> None:
+        self.layer, self.target, self.offset = layer, target, offset
+        self.architecture = architecture
+        self.blocks = architecture.blocks[layer + 1 : target + 1]
+        closed = len(self.blocks) == 1 and offset > 0 and self.blocks[0].parallel
+        self.one_block = OneBlock(self.blocks[0]) if closed else None
+
+    # --- The clean pass ----------------------------------------------------------------------------------------
+
+    def store(self, windows: Tensor, keeping: Keeping, identity: Mapping[str, Any]) -> Store:
+        """Run the model once over ``windows [N, L]``, a few at a time, and keep what reads will need.
+
+        ``identity`` names weights and configuration, see :func:`pythia.disk_store.open_store`.
+        """
+        length, block = windows.shape[1], self.blocks[0]
+        for one in self.blocks:
+            if one.rotary is not None:
+                one.rotary.reserve(length)
+        layout = self.layout(length)
+        # Of a window: what is kept, twice while it is put together; the streams on the way and the widest layer's
+        # output, with what its activation makes; three tables of attention.
+        streams = (len(self.blocks) + 8) * layout.width + 3 * len(block.mlp.into.weight)
+        cost = 2 * layout.size(1) + length * (streams + 3 * block.heads * length) * layout.dtype.itemsize
+        clean = CleanPass(
+            run=self._one_pass,
+            windows=windows,
+            layout=layout,
+            windows_per_pass=keeping.windows_per_pass(windows, cost),
+        )
+        return open_store(clean, {**identity, "layer": self.layer, "target": self.target}, keeping)
+
+    def layout(self, length: int) -> Layout:
+        """What is kept of a window of ``length`` tokens."""
+        block = self.blocks[0]
+        return Layout(
+            length=length,
+            width=len(block.attention_norm.gain),
+            blocks=len(self.blocks),
+            groups=block.groups,
+            head_width=block.head_width,
+            dtype=block.output.weight.dtype,
+        )
+
+    def _one_pass(self, tokens: Tensor) -> Activations:
+        residuals = self._residual_streams(tokens)
+        every = torch.arange(tokens.shape[1], device=tokens.device)
+        caches = []
+        for block, stream in zip(self.blocks, residuals[:-1], strict=True):
+            _, keys, values = block.split(block.keys_and_values(stream))
+            caches.append(torch.stack([block.rotate(keys, every), values], 2))
+        return Activations(residuals[0], residuals[-1], torch.stack(caches, 2))
 
     def _residual_streams(self, tokens: Tensor) -> list[Tensor]:
         """Outputs ``[B, L, d]`` of blocks ``layer..target``, by the model's own forward, stopped at ``target``."""
@@ -122,11 +167,11 @@ class NeoXSuffix:
             keep(module, inputs, output)
             raise Reached
 
-        layers = self._body.layers
+        layers = self.architecture.modules
         handles = [layers[i].register_forward_hook(keep) for i in range(self.layer, self.target)]
         handles.append(layers[self.target].register_forward_hook(stop))
         try:
-            self._body(input_ids=tokens, use_cache=False)
+            self.architecture.body(input_ids=tokens, use_cache=False)
         except Reached:
             pass
         finally:
@@ -134,83 +179,116 @@ class NeoXSuffix:
                 handle.remove()
         return kept
 
-    def _project(self, block: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries, rotated keys and values ``[..., H, d_h]`` of residuals ``x [..., d]`` at ``positions``.
+    def select(self, store: Store, rows: Tensor, positions: Tensor) -> CleanRun:
+        """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``, with ``p + offset < L``."""
+        gathered = store.gather(rows, positions, self.offset)
+        clean = CleanRun(
+            positions=positions,
+            residuals=gathered.residuals,
+            target=gathered.target,
+            blocks=gathered.left_blocks,
+        )
+        if self.one_block is None:
+            return clean
+        return dataclasses.replace(clean, one_block=self._prepare(self.one_block, gathered, positions))
 
-        ``positions`` has the shape of ``x`` without its last axis, leading axes of length 1 allowed.
-        """
-        joint = block.attention.query_key_value(block.input_layernorm(x))
-        joint = joint.unflatten(-1, (self.heads, 3 * self.head_width))
-        query, key, value = joint.chunk(3, dim=-1)
-        cos, sin = self._body.rotary_emb(x, positions)
-        return _rotate(query, cos, sin), _rotate(key, cos, sin), value
+    def _prepare(self, form: OneBlock, gathered: Gathered, positions: Tensor) -> Context:
+        """What the closed form needs."""
+        block, cache = form.block, gathered.blocks[0]
+        query = block.queries(gathered.residuals[-1]).unflatten(-1, (block.heads, block.head_width))
+        assert query is not None
+        number = torch.arange(cache.keys.shape[2], device=positions.device)
+        return form.prepare(
+            x=gathered.residuals[0],
+            query=block.rotate(query, positions + self.offset),
+            positions=positions,
+            keys=cache.keys,
+            values=cache.values,
+            seen=(number < positions[:, None]) | (number >= gathered.left),
+            clean=gathered.target,
+        )
+
+    # --- The perturbed one -------------------------------------------------------------------------------------
 
     def read(self, clean: CleanRun, x: Tensor) -> Tensor:
         """Block ``target``'s output at ``p + offset``, ``[S, B, d]``, with block ``layer``'s at ``p`` set to ``x``."""
-        streams = [x, *clean.residuals[1:, None]]  # one tensor [S or 1, B, d] per position p..p+t
-        last = len(self._blocks) - 1
-        for depth, (block, cache) in enumerate(zip(self._blocks, clean.blocks, strict=True)):
+        return self._follow(clean, Stream(x)).expand_as(x)
+
+    def read_plane(self, clean: CleanRun, directions: Tensor, along: Tensor, across: Tensor) -> Tensor:
+        """The same of activations by their coordinates, see :class:`sensverify.planes.PlanarReadout`."""
+        first = PlanarStream.of(directions, clean.residuals[0], along, across, self.architecture.centring)
+        return self._follow(clean, first)
+
+    def read_angles(self, clean: CleanRun, directions: Tensor, along: Tensor, across: Tensor) -> Tensor | None:
+        """``[S, B]``, angular distances of :meth:`read_plane` to the clean read-out; None without a closed form."""
+        if self.one_block is None or clean.one_block is None:
+            return None
+        return self.one_block.distances(clean.one_block, directions, along, across)
+
+    def _follow(self, clean: CleanRun, first: Stream) -> Tensor:
+        streams: list[Stream] = [first, *map(Stream, clean.residuals[1:, None])]  # one per position p..p+t
+        last = len(self.blocks) - 1
+        for depth, (block, cache) in enumerate(zip(self.blocks, clean.blocks, strict=True)):
             wanted = range(self.offset, self.offset + 1) if depth == last else range(self.offset + 1)
-            streams = self._block(block, cache, clean.positions, streams, wanted)
-        return streams[-1].expand_as(x)
-
-    def _block(
-        self, block: Any, cache: BlockCache, positions: Tensor, streams: list[Tensor], wanted: range
-    ) -> list[Tensor]:
-        """One block on the recomputed positions; returns the outputs of the ``wanted`` ones only."""
-        projected = [self._project(block, stream, (positions + j)[None]) for j, stream in enumerate(streams)]
-        outputs = []
-        for j in wanted:
-            query = projected[j][0]
-            own_keys = [key for _, key, _ in projected[: j + 1]]
-            own_values = [value for _, _, value in projected[: j + 1]]
-            mixed = self._attend(query, cache, positions, own_keys, own_values)
-            outputs.append(_close_block(block, streams[j], block.attention.dense(mixed.flatten(-2))))
-        return outputs
-
-    def _attend(
-        self,
-        query: Tensor,
-        cache: BlockCache,
-        positions: Tensor,
-        own_keys: list[Tensor],
-        own_values: list[Tensor],
-    ) -> Tensor:
-        """Attention of ``query [S|1, B, H, d_h]`` over the left context and over the recomputed positions."""
-        scale = self.head_width**-0.5
-        left = torch.einsum("sbhe,bhle->sbhl", query, cache.keys) * scale
-        beyond = torch.arange(cache.keys.shape[2], device=query.device) >= positions[:, None]
-        left = left.masked_fill(beyond[:, None], float("-inf"))
-        own = torch.stack(torch.broadcast_tensors(*[(query * key).sum(-1) * scale for key in own_keys]), dim=-1)
-        # Softmax over both parts: each is reduced under its own maximum, then weighed by its mass. At p = 0
-        # there is no left context and its maximum is -inf; the finite floor gives it mass zero, not NaN.
-        left_peak = left.amax(-1, keepdim=True).clamp_min(torch.finfo(left.dtype).min)
-        peak = torch.maximum(left_peak, own.amax(-1, keepdim=True)).detach()
-        left_weight = torch.exp(left - left_peak.detach())
-        left_mass = left_weight.sum(-1, keepdim=True)
-        left_mixed = torch.einsum("sbhl,bhle->sbhe", left_weight, cache.values)
-        correction = torch.exp(left_peak.detach() - peak)
-        own_weight = torch.exp(own - peak)
-        mixed = left_mixed * correction
-        for j, value in enumerate(own_values):
-            mixed = mixed + own_weight[..., j : j + 1] * value
-        return mixed / (left_mass * correction + own_weight.sum(-1, keepdim=True))
+            streams = _through(block, cache, clean.positions, streams, wanted)
+        return streams[-1].x
 
 
-def _close_block(block: Any, x: Tensor, attention: Tensor) -> Tensor:
-    """The block's output from its input ``x`` and its attention output; parallel or sequential residual."""
-    if block.use_parallel_residual:
-        mlp: Tensor = block.mlp(block.post_attention_layernorm(x))
-        return x + attention + mlp
-    after = x + attention
-    mlp = block.mlp(block.post_attention_layernorm(after))
-    return after + mlp
+def _through(block: Block, cache: BlockCache, positions: Tensor, streams: list[Stream], wanted: range) -> list[Stream]:
+    """One block on the recomputed positions; returns the outputs of the ``wanted`` ones only."""
+    projected = []
+    for j, stream in enumerate(streams):
+        query, key, value = block.split(stream.through(block.sees if j in wanted else block.keys_and_values))
+        here = (positions + j)[None]
+        projected.append((None if query is None else block.rotate(query, here), block.rotate(key, here), value))
+    outputs = []
+    for j in wanted:
+        query = projected[j][0]
+        assert query is not None
+        own = projected[: j + 1]
+        mixed = _attend(block, query, cache, positions, [key for _, key, _ in own], [value for *_, value in own])
+        outputs.append(Stream(_close(block, streams[j], block.output(mixed))))
+    return outputs
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on the first ``cos.shape[-1]`` coordinates of each head of ``x [..., H, d_h]``."""
-    rotary = cos.shape[-1]
-    turned, passed = x[..., :rotary], x[..., rotary:]
-    first, second = turned.chunk(2, dim=-1)
-    quarter_turn = torch.cat((-second, first), dim=-1)
-    return torch.cat((turned * cos[..., None, :] + quarter_turn * sin[..., None, :], passed), dim=-1)
+def _attend(
+    block: Block, query: Tensor, cache: BlockCache, positions: Tensor, own_keys: list[Tensor], own_values: list[Tensor]
+) -> Tensor:
+    """Attention of ``query [S|1, B, H, e]`` over the left context and over the recomputed positions: ``[S|1, B, He]``.
+
+    Heads are taken by the group whose keys and values they share: ``[S|1, B, G, R, e]``.
+    """
+    query = query.unflatten(2, (block.groups, -1)) * block.scale
+    left = torch.einsum("sbgre,bgle->sbgrl", query, cache.keys)
+    beyond = torch.arange(cache.keys.shape[2], device=query.device) >= positions[:, None]
+    left = left.masked_fill(beyond[:, None, None], float("-inf"))
+    own = torch.stack(torch.broadcast_tensors(*[(query * key[..., None, :]).sum(-1) for key in own_keys]), dim=-1)
+    # Softmax over both parts: each is reduced under its own maximum, then weighed by its mass. At p = 0
+    # there is no left context and its maximum is -inf; the finite floor gives it mass zero, not NaN.
+    if left.shape[-1]:
+        left_peak = left.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(left.dtype).min)
+    else:
+        left_peak = torch.full_like(left.detach().sum(-1, keepdim=True), torch.finfo(left.dtype).min)
+    peak = torch.maximum(left_peak, own.detach().amax(-1, keepdim=True))
+    left_weight = torch.exp(left - left_peak)
+    left_mass = left_weight.sum(-1, keepdim=True)
+    left_mixed = torch.einsum("sbgrl,bgle->sbgre", left_weight, cache.values)
+    correction = torch.exp(left_peak - peak)
+    own_weight = torch.exp(own - peak)
+    mixed = left_mixed * correction
+    for j, value in enumerate(own_values):
+        mixed = mixed + own_weight[..., j : j + 1] * value[..., None, :]
+    return (mixed / (left_mass * correction + own_weight.sum(-1, keepdim=True))).flatten(2)
+
+
+def _close(block: Block, stream: Stream, attention: Tensor) -> Tensor:
+    """The block's output from its input and its attention output; parallel or sequential residual."""
+    if block.parallel:
+        return stream.x + attention + _mlp(block, stream)
+    after = stream.x + attention
+    return after + _mlp(block, Stream(after))
+
+
+def _mlp(block: Block, stream: Stream) -> Tensor:
+    gate = None if block.gate_sees is None else stream.through(block.gate_sees)
+    return block.mlp.close(stream.through(block.mlp_sees), gate)

@@ -24,7 +24,7 @@ from sensverify import __version__
 from sensverify.claims import Profile, Run, Subject
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.files import check_writable, make_directory
-from sensverify.waiting import CheckpointSaver, interruptible, progress_bars
+from sensverify.waiting import progress_bars
 
 if TYPE_CHECKING:
     from sensverify.verdicts import Verdict
@@ -185,6 +185,13 @@ def discover(
     text: Text = None,
     context: Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
+    stop_on_plateau: Annotated[
+        bool,
+        typer.Option("--stop-on-plateau", help="Freeze directions whose score on held-out contexts rises no more."),
+    ] = False,
+    revive: Annotated[
+        bool, typer.Option("--revive", help="Start dead directions afresh too, with a step size of their own.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     seed: Seed = 0,
     revision: Revision = None,
@@ -194,37 +201,28 @@ def discover(
     as_json: AsJson = False,
 ) -> None:
     """Find the directions to which a model's later computation is most sensitive."""
-    from sensverify import checkpoints
-    from sensverify.directions import save_directions
-    from sensverify.discovery import SearchOptions, search, start_search, total_steps
-    from sensverify.evaluation import evaluate_directions
+    from sensverify import unattended
+    from sensverify.plateau import Plateau
+    from sensverify.search_state import SearchOptions
     from sensverify.sensitivity import Probe
-    from sensverify.sites import SiteOptions, open_site
+    from sensverify.sites import SiteOptions
 
-    check_writable(out)
-    probe = Probe(reference=reference)
     options = SearchOptions(
-        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed, probe=probe
-    )
-    subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
-    site_options = SiteOptions(layer=layer, target=target, offset=offset, context=context)
-    site = open_site(subject, site_options)
-    configuration = {**site.description, "search": options.to_json()}
-    state = checkpoints.load_checkpoint(out, configuration, site.search.device) if resume else None
-    state = state or start_search(site.search, options)  # the last thing that can refuse, so before the folder
-    make_directory(out)
-    with interruptible() as stop_requested, progress_bars(quiet=as_json) as progress:
-        saver = CheckpointSaver(lambda s: checkpoints.save_checkpoint(out, s, configuration), stop_requested)
-        state = search(site.search, options, state=state, progress=progress, after_step=saver)
-        if total_steps(options):
-            checkpoints.save_checkpoint(out, state, configuration)
-        result = evaluate_directions(site, state.directions, seed=seed, probe=probe)
-    path = save_directions(out, result.to_directions({**configuration, "version": __version__, "seed": seed}))
+        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed,
+        probe=Probe(reference=reference), revive=revive, plateau=Plateau() if stop_on_plateau else None,
+    )  # fmt: skip
+    request = unattended.Request(
+        subject=Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline),
+        site=SiteOptions(layer=layer, target=target, offset=offset, context=context),
+        search=options, out=out, resume=resume,
+    )  # fmt: skip
+    with progress_bars(quiet=as_json) as listener:
+        outcome = unattended.discover(request, listener=listener, warn=lambda line: _complain(f"warning: {line}"))
     if as_json:
-        _print_json({"schema": 1, "directions": str(path), **result.to_json()})
+        _print_json({"schema": 1, "directions": str(outcome.path), **outcome.evaluation.to_json()})
         return
-    _print_table(result.table())
-    _say(f"directions: {path}")
+    _print_table(outcome.evaluation.table())
+    _say(f"directions: {outcome.path}")
 
 
 @app.command()

@@ -2,12 +2,19 @@
 
 The tensor names follow the layout that sparse-autoencoder tools read (``W_dec [K, d]``, unit rows). Directions are
 bound to the weights they were found on, by hash, and refused elsewhere unless told otherwise.
+
+Two files cannot be replaced at one moment. Both are first written whole under other names; then the old ``cfg.json`` is
+removed, the tensors are put in place, and last the new ``cfg.json``, which holds the sha256 of their file. Whoever
+looks in between, or after the process was killed, finds the old pair, tensors with nothing beside them, which are
+refused, or the new pair; and if somebody mixes up files later, the digest tells.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +29,8 @@ from sensverify.files import write_atomically
 FILE_NAME = "directions.safetensors"
 CONFIG_NAME = "cfg.json"
 SCHEMA_VERSION = 1
+DIGEST = "directions_sha256"
+"""Under this name ``cfg.json`` has the sha256 of the file of tensors that it belongs to."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,26 +49,41 @@ class DirectionSet:
 
 
 def save_directions(folder: Path, found: DirectionSet) -> Path:
-    """Write both files into the existing ``folder``, each atomically; returns the path of the tensors.
+    """Write both files into the existing ``folder``, as the module tells; returns the path of the tensors.
 
-    Raises :class:`~sensverify.errors.InputError` when the folder cannot be written.
+    Raises :class:`~sensverify.errors.InputError` when the folder cannot be written; the pair that was there is still.
     """
     tensors = {"W_dec": found.directions.detach().cpu().float().contiguous()}
     for name in ("score_plus", "score_minus", "score_plus_se", "score_minus_se"):
         value = getattr(found, name)
         if value is not None:
             tensors[name] = value.detach().cpu().float().contiguous()
-    config = {"schema": SCHEMA_VERSION, **found.config}
-    write_atomically(folder / FILE_NAME, safetensors.torch.save(tensors))
-    write_atomically(folder / CONFIG_NAME, json.dumps(config, indent=1, allow_nan=False) + "\n")
+    payload = safetensors.torch.save(tensors)
+    config = {"schema": SCHEMA_VERSION, **found.config, DIGEST: hashlib.sha256(payload).hexdigest()}
+    contents: dict[str, str | bytes] = {
+        FILE_NAME: payload,
+        CONFIG_NAME: json.dumps(config, indent=1, allow_nan=False) + "\n",
+    }
+    for name, content in contents.items():
+        write_atomically(folder / f".next.{name}", content)
+    try:
+        (folder / CONFIG_NAME).unlink(missing_ok=True)
+        for name in contents:
+            os.replace(folder / f".next.{name}", folder / name)
+    except OSError as error:
+        raise InputError(
+            expected=f"to be able to replace {FILE_NAME} and {CONFIG_NAME} in {folder}",
+            got=error.strerror or type(error).__name__,
+            remedy="check the folder's permissions and save again",
+        ) from error
     return folder / FILE_NAME
 
 
 def load_directions(path: Path) -> DirectionSet:
     """Read directions from a file, or from the folder that holds ``directions.safetensors``.
 
-    Raises :class:`~sensverify.errors.InputError` for files that are missing, damaged, without ``W_dec``, or with
-    values that are not finite.
+    Raises :class:`~sensverify.errors.InputError` for files that are missing, damaged, without ``W_dec``, with values
+    that are not finite, or not of one search.
     """
     file = path / FILE_NAME if path.is_dir() else path
     config_file = file.parent / CONFIG_NAME
@@ -92,6 +116,12 @@ def load_directions(path: Path) -> DirectionSet:
             got=f"NaN, infinite or zero rows in {file.name}",
             remedy="find the directions again",
         )
+    if DIGEST in config and config[DIGEST] != _sha256(file):
+        raise InputError(
+            expected=f"{file.name} and {CONFIG_NAME} of one search",
+            got=f"{file} with another sha256 than {CONFIG_NAME} has",
+            remedy="keep both files together, or find the directions again",
+        )
     return DirectionSet(
         directions=directions,
         config=config,
@@ -100,6 +130,11 @@ def load_directions(path: Path) -> DirectionSet:
         score_plus_se=tensors.get("score_plus_se"),
         score_minus_se=tensors.get("score_minus_se"),
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_belongs(found: DirectionSet, *, width: int, weights_sha256: str, model: str, allow_other_model: bool) -> None:

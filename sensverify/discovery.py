@@ -14,30 +14,37 @@ units; there, both may be found.
 
 Repulsion fades out over the second half of a search: it is there to spread directions over features, and would in the
 end keep them off their places, most of all where there are more directions than features.
+
+A search that is left alone has to notice what a person would. A direction that is no longer finite starts afresh at
+once. With ``revive`` so do dead ones (:func:`dead_directions`), at the moments when duplicates do, and whoever starts
+afresh brings nothing along: by default a re-seeded direction keeps the second moment of the duplicate that it replaces
+(its root is 1.2 to 3 times the median one on toys, for the barrier's sake), so that its first steps are that much
+shorter, and Adam's correction for young averages goes by the step of the search. With a ``plateau`` directions that
+gain no more are frozen (:mod:`sensverify.plateau`). Where memory runs out, a step is repeated with fewer directions at
+once (:mod:`sensverify.chunking`).
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sensverify import selectivity
+from sensverify import chunking, selectivity
+from sensverify.chunking import Chunking
 from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
 from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent, unit_directions
+from sensverify.plateau import Plateau, Watch
 from sensverify.readout import Batch, Readout
-from sensverify.selectivity import Averaging
-from sensverify.sensitivity import Probe, directions_at_once, effects
+from sensverify.search_state import Method, Score, SearchOptions, SearchState, Start, total_steps
+from sensverify.sensitivity import effects
 from sensverify.spectral import most_directions, spectral_directions
-
-Method = Literal["parallel", "sequential", "spectral"]
-Score = Literal["plain", "selective", "peak"]
-Start = Literal["random", "spectral", "activations"]
 
 DUPLICATE_COSINE = 0.9
 """Two directions closer than this are one found twice: in absolute cosine, or signed unless the score is plain."""
@@ -51,72 +58,23 @@ LEAST_MEAN = 256
 RESEEDINGS = (1 / 8, 1 / 4, 3 / 8, 1 / 2)
 """When, as shares of all steps, a parallel search starts duplicates afresh: early enough for them to arrive."""
 
+DEAD_SHARE = 0.01
+"""A direction with less than this share of the median score is dead. Found directions have been seen at up to 14 times
+the score of random ones (PY-8): one so far behind has less than a seventh of what a random one has, and to start afresh
+is a gain before the first step."""
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """What a search is; written whole into ``cfg.json``.
+HELD_OUT_SEED = 3
+"""Added to the seed of a search: of the contexts at which a plateau looks. 1 and 2 are the evaluation's."""
 
-    ``steps`` is per direction in sequential mode and for all directions together in parallel mode.
-    ``learning_rate`` is the angle in radians of an early step. ``contexts`` are drawn afresh every step.
-    ``averaging`` is how the selective score averages over them; the others have no use for it. ``repulsion`` is the
-    strength of the penalty on overlap, by default 1, but 0.1 in a parallel search by another score than the plain one:
-    those are meant for more directions than there are features, where a strong barrier keeps surplus directions hanging
-    beside features.
-    """
-
-    directions: int = 16
-    steps: int = 200
-    method: Method = "parallel"
-    contexts: int = 64
-    learning_rate: float = 0.1
-    repulsion: float | None = None
-    start: Start = "random"
-    score: Score = "plain"
-    averaging: Averaging = selectivity.AVERAGING
-    seed: int = 0
-    probe: Probe = dataclasses.field(default_factory=Probe)
-
-    def __post_init__(self) -> None:
-        if min(self.directions, self.steps, self.contexts) < 1:
-            raise ValueError("directions, steps and contexts are at least 1")
-
-    @property
-    def barrier(self) -> float:
-        """The strength of repulsion in force."""
-        if self.repulsion is not None:
-            return self.repulsion
-        return 1.0 if self.score == "plain" or self.method == "sequential" else 0.1
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON for ``cfg.json``."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["repulsion"] = self.barrier
-        probe = self.probe.to_json()
-        if self.score != "selective":
-            del fields["averaging"]
-        if self.score != "plain":
-            probe["distance"] = None  # what is measured of the effect takes its place
-        return {**fields, "probe": probe}
+BETA_FIRST, BETA_SECOND = 0.9, 0.99
+"""How slowly Adam's two moments forget."""
 
 
-@dataclasses.dataclass
-class SearchState:
-    """Everything needed to go on: a search resumed from it takes the same steps as one never stopped."""
-
-    directions: Tensor
-    momentum: Tensor
-    second_moment: Tensor
-    running_score: Tensor
-    history: list[float]
-    step: int
-    generator: torch.Generator
-
-
-def total_steps(options: SearchOptions) -> int:
-    """Number of ascent steps in the whole search."""
-    if options.method == "spectral":
-        return 0
-    return options.steps * (options.directions if options.method == "sequential" else 1)
+__all__ = [
+    "DEAD_SHARE", "DUPLICATE_COSINE", "LEAST_MEAN", "RESEEDINGS", "SAME", "Method", "Plateau", "Score",
+    "SearchOptions", "SearchState", "Start", "count_duplicates", "dead_directions", "search", "start_search",
+    "total_steps",
+]  # fmt: skip
 
 
 def start_search(readout: Readout, options: SearchOptions) -> SearchState:
@@ -149,6 +107,9 @@ def start_search(readout: Readout, options: SearchOptions) -> SearchState:
         history=[],
         step=0,
         generator=generator,
+        age=torch.zeros(len(directions), dtype=torch.int64),
+        watch=Watch.begin(len(directions)),
+        chunking=Chunking(),
     )
 
 
@@ -159,22 +120,46 @@ def search(
     state: SearchState | None = None,
     progress: Progress = silent,
     after_step: Callable[[SearchState], None] | None = None,
+    held_out: Readout | None = None,
 ) -> SearchState:
     """Run, or go on with, a search; returns the final state with unit ``directions [K, d]``.
 
     ``after_step`` is called with the state after every step; a caller that writes checkpoints does it there.
-    Raises as :func:`start_search`.
+    ``held_out`` is where a plateau looks, by default ``readout``, at contexts that its steps meet only by chance.
+    Raises as :func:`start_search`, and :class:`~sensverify.errors.InputError` where there is not even memory for one
+    direction at a time.
     """
     _check_score(readout, options)
     state = state or start_search(readout, options)
     steps = total_steps(options)
-    while state.step < steps:
-        _ascend_once(readout, options, state)
-        state.step += 1
+    while state.step < steps and not bool(state.frozen.all()):
+        _step(readout, held_out or readout, options, state)
         progress("searching", state.step, steps)
         if after_step is not None:
             after_step(state)
     return state
+
+
+def _step(readout: Readout, held_out: Readout, options: SearchOptions, state: SearchState) -> None:
+    """Ascend, look whether that led anywhere, and count; all of it again if memory did not suffice."""
+    before, drawn, steps_taken = copy.copy(state), state.generator.get_state(), len(state.history)
+
+    def attempt() -> None:
+        _ascend_once(readout, options, state)
+        if options.plateau is not None and (state.step % options.steps + 1) % options.plateau.every == 0:
+            _look(held_out, options, options.plateau, state)
+
+    def undo() -> None:
+        vars(state).update(vars(before))
+        del state.history[steps_taken:]
+        state.generator.set_state(drawn)
+
+    chunking.with_less_at_once(attempt, undo, state.chunking)
+    state.step += 1
+    if options.method == "sequential":
+        stage = (state.step - 1) // options.steps
+        if bool(state.frozen[stage]):  # what is left of its steps is not taken
+            state.step = (stage + 1) * options.steps
 
 
 def _check_score(readout: Readout, options: SearchOptions) -> None:
@@ -195,70 +180,153 @@ def _check_score(readout: Readout, options: SearchOptions) -> None:
     selectivity.check_privileged(readout)
 
 
+def _active(options: SearchOptions, state: SearchState) -> slice | Tensor:
+    """Which directions move in this step: one if they are searched for in sequence, else all that are not frozen."""
+    if options.method == "sequential":
+        stage = state.step // options.steps
+        return slice(stage, stage + 1)
+    if bool(state.frozen.any()):
+        return (~state.frozen).nonzero()[:, 0]
+    return slice(0, options.directions)
+
+
 def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -> None:
     """One step of Riemannian Adam on the active directions.
 
     The second moment is one number per direction: a second moment per coordinate would tie the path to the
     coordinate axes, which mean nothing on the sphere.
     """
-    stage, step_in_stage = divmod(state.step, options.steps)
-    active = slice(stage, stage + 1) if options.method == "sequential" else slice(0, options.directions)
+    step_in_stage = state.step % options.steps
+    active = _active(options, state)
     directions = state.directions[active].clone()
-    batch = readout.sample(options.contexts, state.generator)
-    clean = readout.clean(batch)
-    alpha = options.probe.law.stratified(1, len(batch), state.generator)[0].to(batch.x)
-    scores, gradient = _climb(readout, options, batch, clean, directions, alpha)
+    given = _draw(readout, options, options.contexts, state.generator)
+    scores, gradient = _climb(readout, options, given, directions, state.chunking)
     # Deflation keeps sequential directions apart to the end: they have only those found before to keep clear of.
     fading = min(1.0, 2 * (1 - step_in_stage / options.steps)) if options.method == "parallel" else 1.0
-    found = state.directions[: active.start]
-    gradient = gradient - fading * options.barrier * _repulsion(directions, found, options)
+    found = state.directions[: active.start] if isinstance(active, slice) else state.directions[state.frozen]
+    repulsion = fading * options.barrier * _repulsion(directions, found, options)
+    slower = None if options.plateau is None else options.plateau.rates(state.watch, active).to(repulsion)
+    gradient = gradient - (repulsion if slower is None or options.method == "sequential" else slower * repulsion)
 
-    beta_first, beta_second = 0.9, 0.99
+    age = _Ages(state.age[active])
     gradient = torch.nan_to_num(gradient)
-    momentum = beta_first * state.momentum[active] + (1 - beta_first) * gradient
-    second = beta_second * state.second_moment[active] + (1 - beta_second) * gradient.square().sum(1, True)
+    momentum = BETA_FIRST * state.momentum[active] + (1 - BETA_FIRST) * gradient
+    second = BETA_SECOND * state.second_moment[active] + (1 - BETA_SECOND) * gradient.square().sum(1, True)
     rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step_in_stage / options.steps))
-    corrected = momentum / (1 - beta_first ** (step_in_stage + 1))
-    scale = (second / (1 - beta_second ** (step_in_stage + 1))).sqrt() + 1e-12
-    moved = step_on_sphere(directions, rate * corrected / scale)
-    decay = beta_first if step_in_stage else 0.0
-    state.running_score[active] = decay * state.running_score[active] + (1 - decay) * scores
-    state.directions[active] = moved
-    state.momentum[active] = tangent(moved, momentum)
-    state.second_moment[active] = second
+    corrected = momentum / age.each(lambda t: 1 - BETA_FIRST ** (t + 1), gradient)
+    scale = (second / age.each(lambda t: 1 - BETA_SECOND ** (t + 1), gradient)).sqrt() + 1e-12
+    steps = rate * corrected / scale
+    moved = step_on_sphere(directions, steps if slower is None else slower * steps)
+    kept = age.each(lambda t: BETA_FIRST if t else 0.0, gradient)
+    new = age.each(lambda t: 1 - BETA_FIRST if t else 1.0, gradient)
+    running = (kept * state.running_score[active, None] + new * scores[:, None])[:, 0]
+    state.running_score = _replaced(state.running_score, active, running)
+    state.directions = _replaced(state.directions, active, moved)
+    state.momentum = _replaced(state.momentum, active, tangent(moved, momentum))
+    state.second_moment = _replaced(state.second_moment, active, second)
+    state.age = _replaced(state.age, active, age.ages + 1)
     state.history.append(float(scores.mean()))
+    lost = ~torch.isfinite(state.directions).all(1)
+    if bool(lost.any()):  # at once: the next step could not be taken
+        _start_afresh(readout, options, state, lost, with_age=True)
     moments = {int(share * options.steps) for share in RESEEDINGS} - {0}  # a search of few steps has fewer of them
-    if options.method == "parallel" and step_in_stage in moments:
-        _reseed_duplicates(readout, options, state)
+    if step_in_stage in moments:
+        if options.revive and bool((dead := dead_directions(state, options)).any()):
+            _start_afresh(readout, options, state, dead, with_age=True)
+        if options.method == "parallel":
+            _reseed_duplicates(readout, options, state)
+
+
+def _replaced(whole: Tensor, which: slice | Tensor, part: Tensor) -> Tensor:
+    """A copy of ``whole`` with the rows ``which`` replaced: what a step began with is still there to go back to."""
+    copied = whole.clone()
+    copied[which] = part.to(whole.dtype)
+    return copied
+
+
+class _Ages:
+    """How many steps each of ``ages [S]`` directions has taken."""
+
+    def __init__(self, ages: Tensor) -> None:
+        self.ages, self.first = ages, int(ages[0])
+        self.of_one_age = bool((ages == self.first).all())
+
+    def each(self, value: Callable[[int], float], like: Tensor) -> float | Tensor:
+        """``value`` of each age, as ``[S, 1]``; as one number where all directions are of one age."""
+        if self.of_one_age:
+            return value(self.first)
+        # In float64 up to here, as Python's numbers are: the same bits as for one age.
+        return torch.tensor([[value(t)] for t in self.ages.tolist()], dtype=torch.float64).to(like)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """What all directions are scored on: contexts, their clean read-out ``[B, d_out]``, presences ``[B]``."""
+
+    batch: Batch[Any]
+    clean: Tensor
+    alpha: Tensor
+
+
+def _draw(readout: Readout, options: SearchOptions, contexts: int, generator: torch.Generator) -> _Drawn:
+    batch = readout.sample(contexts, generator)
+    clean = readout.clean(batch)
+    return _Drawn(batch, clean, options.probe.law.stratified(1, len(batch), generator)[0].to(batch.x))
 
 
 def _climb(
-    readout: Readout, options: SearchOptions, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor
+    readout: Readout, options: SearchOptions, given: _Drawn, directions: Tensor, chunking: Chunking
 ) -> tuple[Tensor, Tensor]:
     """Scores ``[S]`` and the gradients ``[S, d]`` of their logarithms, which a direction has to itself."""
     parts = []
-    for chunk in torch.split(directions, directions_at_once(clean, readout.width)):
+    for chunk in torch.split(directions, chunking.size(given.clean, readout.width, len(directions))):
         leaf = chunk.clone().requires_grad_()
-        scores = _scores(readout, options, batch, clean, leaf, alpha)
+        scores = _scores(readout, options, given.batch, given.clean, leaf, given.alpha)
         (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)
         parts.append((scores.detach(), gradient))
     scores, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
     return scores, gradients
 
 
-def _repulsion(directions: Tensor, found: Tensor, options: SearchOptions) -> Tensor:
-    """The gradient ``[S, d]`` of the penalty on overlap.
+@torch.no_grad()
+def _look(held_out: Readout, options: SearchOptions, plateau: Plateau, state: SearchState) -> None:
+    """Score the directions that moved on the held-out batch, and freeze those that gain no more.
 
-    Squared cosine with ``found`` (sequential) or, between every two (parallel), the barrier ``−log(1 − c²) − c²``: it
-    grows as ``c⁴/2`` for small cosine ``c``, so that true features, which overlap a little in superposition, are not
-    pushed off their places, and without bound between duplicates. Its derivative is ``2c³/(1 − c²)``.
+    The batch is drawn anew for every look, always the same: there is nothing to keep in memory or in checkpoints.
+    """
+    generator = torch.Generator(device=held_out.device).manual_seed(options.seed + HELD_OUT_SEED)
+    given = _draw(held_out, options, plateau.contexts, generator)
+    which = torch.arange(options.directions)[_active(options, state)]
+    directions = state.directions[which].to(given.batch.x)
+    scores = torch.cat(
+        [
+            _scores(held_out, options, given.batch, given.clean, chunk, given.alpha)
+            for chunk in torch.split(directions, state.chunking.size(given.clean, held_out.width, len(which)))
+        ]
+    )
+    state.watch = state.watch.look(which, scores, plateau)
+
+
+def _repulsion(directions: Tensor, found: Tensor, options: SearchOptions) -> Tensor:
+    """The gradient ``[S, d]`` of the penalty on overlap with each other and with ``found [F, d]``, which do not move.
+
+    Squared cosine with ``found`` alone (sequential) or, between every two (parallel), the barrier
+    ``−log(1 − c²) − c²``: it grows as ``c⁴/2`` for small cosine ``c``, so that true features, which overlap a little in
+    superposition, are not pushed off their places, and without bound between duplicates. Its derivative is
+    ``2c³/(1 − c²)``.
     """
     if options.method == "sequential":
         return 2 * _likeness(directions, found, options) @ found
-    cosines = _likeness(directions, directions, options).fill_diagonal_(0.0)
+    pushed = _barrier_slope(_likeness(directions, directions, options).fill_diagonal_(0.0)) @ directions
+    if len(found):
+        pushed = pushed + _barrier_slope(_likeness(directions, found, options)) @ found
+    return pushed
+
+
+def _barrier_slope(cosines: Tensor) -> Tensor:
     squared = cosines.square()
     slope = 2 * cosines * squared / (1 - squared).clamp_min(SAME)
-    return slope.masked_fill_(squared > 1 - SAME, 0.0) @ directions  # of the same, neither can be pushed off the other
+    return slope.masked_fill_(squared > 1 - SAME, 0.0)  # of the same, neither can be pushed off the other
 
 
 def _scores(
@@ -299,11 +367,41 @@ def _reseed_duplicates(readout: Readout, options: SearchOptions, state: SearchSt
     close = _likeness(state.directions, state.directions, options).abs() > DUPLICATE_COSINE
     better = state.running_score[None, :] > state.running_score[:, None]
     duplicate = (close & better).any(1)
-    count = int(duplicate.sum())
-    if count:
-        state.directions[duplicate] = _fresh(readout, options, count, state.generator).to(state.directions)
-        state.momentum[duplicate] = 0.0
-        state.running_score[duplicate] = 0.0
+    if bool(duplicate.any()):
+        _start_afresh(readout, options, state, duplicate, with_age=options.revive)
+
+
+def dead_directions(state: SearchState, options: SearchOptions) -> Tensor:
+    """Which ``[K]`` of the directions that have moved are dead: anything about them is not finite, or their running
+    score is below :data:`DEAD_SHARE` of the median of those that have moved, or zero.
+
+    An ascent multiplies scores, since it climbs their logarithm: whoever is so far behind is on a flat of the score,
+    where there is no gradient, or at a step size that a gradient out of all proportion has spoilt.
+    """
+    begun = (state.age > 0).to(state.directions.device)
+    finite = torch.isfinite(state.running_score) & torch.isfinite(state.second_moment[:, 0])
+    finite &= torch.isfinite(state.directions).all(1) & torch.isfinite(state.momentum).all(1)
+    usual = state.running_score[begun & finite]
+    least = DEAD_SHARE * usual.median() if len(usual) else torch.zeros(()).to(state.running_score)
+    dead = begun & (~finite | (state.running_score < least) | (state.running_score == 0))
+    if options.method == "sequential":  # those found before are done with
+        stage = state.step // options.steps
+        dead[:stage] = False
+    return dead
+
+
+def _start_afresh(
+    readout: Readout, options: SearchOptions, state: SearchState, which: Tensor, *, with_age: bool
+) -> None:
+    """New directions in place of ``which [K]``; only ``with_age`` are their step sizes those of a beginner."""
+    fresh = _fresh(readout, options, int(which.sum()), state.generator).to(state.directions)
+    state.directions = _replaced(state.directions, which, fresh)
+    state.momentum = state.momentum.masked_fill(which[:, None], 0.0)
+    state.running_score = state.running_score.masked_fill(which, 0.0)
+    state.watch = state.watch.forget(which)
+    if with_age:
+        state.second_moment = state.second_moment.masked_fill(which[:, None], 0.0)
+        state.age = state.age.masked_fill(which.cpu(), 0)
 
 
 def _fresh(readout: Readout, options: SearchOptions, count: int, generator: torch.Generator) -> Tensor:

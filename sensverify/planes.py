@@ -23,6 +23,7 @@ from torch import Tensor
 from sensverify.geometry import Centring, unit_directions
 from sensverify.interventions import set_presence, set_presence_of_pairs
 from sensverify.readout import Batch, Readout
+from sensverify.scoring import angular_distance, derivatives
 
 NEARLY_PARALLEL = 0.03
 """The sine of the angle between activation and direction below which a pair goes the long way: about five of the seven
@@ -41,18 +42,30 @@ class PlanarReadout(Readout, Protocol):
         """``[N, d_out]`` of activations ``x [N, d]``, the ``i``-th in context number ``contexts[i]`` of the batch."""
 
 
+class AngularReadout(PlanarReadout, Protocol):
+    """What a :class:`PlanarReadout` has beside the rest if it may know distances without making the read-outs."""
+
+    def read_angles(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor | None:
+        """Angular distances ``[S, B]`` between the clean read-out and :meth:`PlanarReadout.read_plane`,
+        differentiable in the same; None where there is no way but that."""
+
+
 def is_planar(readout: Readout) -> TypeGuard[PlanarReadout]:
     """Whether ``readout`` can read coordinates in the plane, and reads the same thing then.
 
     A subclass that changes :meth:`read` alone would be passed by; it is read the long way.
     """
-    return _knows_the_plane(type(readout)) and bool(getattr(readout, "planar", True))
+    return _goes_with_read(type(readout), ("read_plane", "read_pairs")) and bool(getattr(readout, "planar", True))
+
+
+def _is_angular(readout: Readout) -> TypeGuard[AngularReadout]:
+    return is_planar(readout) and _goes_with_read(type(readout), ("read_angles",))
 
 
 @functools.cache
-def _knows_the_plane(kind: type) -> bool:
+def _goes_with_read(kind: type, names: tuple[str, ...]) -> bool:
     where = {name: i for i, one in reversed(list(enumerate(kind.__mro__))) for name in vars(one)}
-    return all(where.get(name, math.inf) <= where["read"] for name in ("read_plane", "read_pairs"))
+    return all(where.get(name, math.inf) <= where["read"] for name in names)
 
 
 class Plane:
@@ -68,31 +81,72 @@ class Plane:
     def __init__(self, x: Tensor, directions: Tensor, centring: Centring) -> None:
         self.x, self.centring = x, centring
         self.directions = unit_directions(directions, centring).to(x)
-        centred, units = centring.project(x).double(), self.directions.double()
-        lengths = torch.linalg.vector_norm(centred, dim=1)
+        self.centred = centring.project(x).double()
+        lengths = torch.linalg.vector_norm(self.centred, dim=1)
         self.lengths = torch.where(lengths > 0, lengths, 1.0)
-        self.scale = torch.linalg.vector_norm(units, dim=1, keepdim=True)  # 1 but for the rounding of their dtype
-        rho = units @ centred.T / (self.scale * self.lengths)
-        sine_squared = (1 - rho) * (1 + rho) * (lengths > 0)
-        steep = ~(sine_squared > NEARLY_PARALLEL**2)  # a zero activation, and NaN, among them
-        self.steep = steep.nonzero()
-        if len(self.steep):
-            rho, sine_squared = rho.masked_fill(steep, 0.0), sine_squared.masked_fill(steep, 1.0)
-        self.rho, self.sine_squared = rho, sine_squared
+        rho, _ = _presences(self.directions.detach().double(), self.centred, self.lengths)
+        # a zero activation, and NaN, among them
+        self.is_steep = ~((1 - rho) * (1 + rho) * (lengths > 0) > NEARLY_PARALLEL**2)
+        self.steep = self.is_steep.nonzero()
 
     def coordinates(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """``(along, across)``, ``[S, B]`` each in the dtype of ``x``, for presences ``alpha``, ``[]`` or ``[B]`` or
         ``[S, B]``."""
-        presence = alpha.double()
-        across = ((1 - presence) * (1 + presence)).sqrt() / self.sine_squared.sqrt()  # apart: it may be √0 on top
-        along = self.lengths * (presence - across * self.rho) / self.scale
-        return along.to(self.x.dtype), across.to(self.x.dtype)
+        along, across = _Coordinates.apply(  # type: ignore[no-untyped-call]
+            self.directions, self.centred, self.lengths, self.is_steep if len(self.steep) else None, alpha.double()
+        )
+        return along, across
 
     def outcomes(self, alpha: Tensor) -> Tensor:
         """Where the interventions on the steep pairs lead, ``[N, d]``."""
         which, context = self.steep.T
-        presence = alpha.expand(self.rho.shape)[which, context]
+        presence = alpha.expand(self.is_steep.shape)[which, context]
         return set_presence_of_pairs(self.x[context], self.directions[which], presence, self.centring)
+
+
+def _presences(units: Tensor, centred: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """``ρ [S, B]``, and the lengths of the directions, ``[S, 1]``: 1 but for the rounding of their dtype."""
+    scale = torch.linalg.vector_norm(units, dim=1, keepdim=True)
+    return units @ centred.T / (scale * lengths), scale
+
+
+def _coordinates(
+    directions: Tensor, centred: Tensor, lengths: Tensor, steep: Tensor | None, alpha: Tensor
+) -> tuple[Tensor, ...]:
+    """``(along, across)`` in float64, then what they are made of: ``ρ``, ``1 − ρ²`` and the directions' lengths."""
+    rho, scale = _presences(directions.double(), centred, lengths)
+    if steep is not None:
+        rho = rho.masked_fill(steep, 0.0)
+    sine_squared = (1 - rho) * (1 + rho)
+    across = ((1 - alpha) * (1 + alpha)).sqrt() / sine_squared.sqrt()  # apart: it may be √0 on top
+    return lengths * (alpha - across * rho) / scale, across, rho, sine_squared, scale
+
+
+class _Coordinates(torch.autograd.Function):
+    """:func:`_coordinates` with the gradient written out: ``d across/dρ = across·ρ/(1 − ρ²)`` and
+    ``d along/dρ = −‖Px‖·across/(1 − ρ²)``, a few small tables where autograd keeps twenty."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, directions: Tensor, centred: Tensor, lengths: Tensor, steep: Tensor | None, alpha: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        along, across, rho, sine_squared, scale = _coordinates(directions, centred, lengths, steep, alpha)
+        ctx.constants = centred, lengths, steep, alpha
+        ctx.save_for_backward(directions, along, across, rho, sine_squared, scale)
+        return along.to(directions.dtype), across.to(directions.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, of_along: Tensor, of_across: Tensor) -> tuple[Tensor | None, ...]:
+        directions, along, across, rho, sine_squared, scale = ctx.saved_tensors
+        centred, lengths, *_ = ctx.constants
+        if torch.is_grad_enabled():  # whoever asks for second derivatives gets those of the formula
+            outputs = [one.to(directions.dtype) for one in _coordinates(directions, *ctx.constants)[:2]]
+            return *derivatives(outputs, [directions], [of_along, of_across], [True]), None, None, None, None
+        of_along, of_across = of_along.double(), of_across.double()
+        of_rho = (of_across * rho - of_along * (lengths / scale)) * (across / sine_squared)
+        inward = (of_rho * rho + of_along * along).sum(1, keepdim=True) / scale.square()
+        gradient = (of_rho / (scale * lengths)) @ centred - inward * directions
+        return gradient.to(directions.dtype), None, None, None, None
 
 
 def read_moved(
@@ -113,6 +167,22 @@ def read_moved(
             y = y.index_put((which, context), readout.read_pairs(batch, context, plane.outcomes(alpha)))
         answers.append(y)
     return answers
+
+
+def angles_moved(
+    readout: Readout, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor
+) -> Tensor | None:
+    """``D(f_b(x), f_b(I_s^α(x))) [S, B]`` for the angular distance, if the read-out knows it without reading; else
+    None. ``directions [S, d]``, in which it is differentiable; ``alpha`` is ``[B]`` or ``[S, B]``."""
+    if not _is_angular(readout) or torch.finfo(batch.x.dtype).bits < 32:
+        return None
+    plane = Plane(batch.x, directions, readout.centring)
+    distances = readout.read_angles(batch, plane.directions, *plane.coordinates(alpha))
+    if distances is None or not len(plane.steep):
+        return distances
+    which, context = plane.steep.T
+    outcomes = readout.read_pairs(batch, context, plane.outcomes(alpha))
+    return distances.index_put((which, context), angular_distance(clean[context], outcomes))
 
 
 def combine(of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from sensverify import formulas
 from sensverify.claims import Progress, silent
 from sensverify.geometry import presence
-from sensverify.planes import read_moved
+from sensverify.planes import angles_moved, read_moved
 from sensverify.readout import Batch, Readout
 from sensverify.scoring import Distance, angular_distance
 
@@ -126,6 +126,10 @@ def effects(
     reference: Reference = "clean",
 ) -> Tensor:
     """``D(f(x), f(I_s^α(x))) [S, B]``, differentiable in ``directions [S, d]``; ``alpha`` is ``[B]`` or ``[S, B]``."""
+    if distance is angular_distance and reference == "clean":
+        known = angles_moved(readout, batch, clean, directions, alpha)
+        if known is not None:
+            return known
     return distance(*compared(readout, batch, clean, directions, alpha, reference))
 
 

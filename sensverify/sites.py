@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from sensverify.claims import Subject
 from sensverify.errors import MissingExtraError
@@ -20,7 +20,11 @@ ENTRY_POINT_GROUP = "sensverify.sites"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SiteOptions:
-    """``layer`` (a), ``target`` (b) and ``offset`` (t) of the read-out, and how much text is used."""
+    """``layer`` (a), ``target`` (b) and ``offset`` (t) of the read-out, and how much text is used.
+
+    ``readout`` says what is measured there: the residual stream or, if the target is the last block, the next-token
+    distribution. The read-out of the latter has a ``distance`` of its own, for :class:`sensverify.sensitivity.Probe`.
+    """
 
     layer: int
     target: int
@@ -28,6 +32,7 @@ class SiteOptions:
     context: int = 64
     limit: int = 512
     seed: int = 0
+    readout: Literal["residual", "next_token"] = "residual"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

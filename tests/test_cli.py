@@ -390,6 +390,18 @@ def test_every_start_of_a_search_can_be_asked_for(capsys, tmp_path, tiny_model_f
     assert_refused(invoke(capsys, *discover(tiny_model_folder, tiny_text, tmp_path / "no", "--start", "x")), "'x'")
 
 
+def test_a_search_may_be_left_to_stop_and_to_mend_itself(capsys, tmp_path, tiny_model_folder, tiny_text):
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 1000, "--stop-on-plateau", "--revive")
+    assert invoke(capsys, *arguments)[0] == 0
+    search = json.loads((tmp_path / "cfg.json").read_text())["search"]
+    assert search["revive"] is True
+    assert search["plateau"]["patience"] >= 1
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["frozen"] == 4
+    assert record["steps_done"] < record["steps_planned"] == 1000
+
+
 def test_the_help_tells_where_a_search_may_begin(capsys):
     code, out, _ = invoke(capsys, "discover", "--help")
     assert code == 0
@@ -402,13 +414,24 @@ def test_resuming_with_other_options_is_refused(capsys, tmp_path, tiny_model_fol
     assert_refused(invoke(capsys, *changed), "(search)")
 
 
-def test_a_damaged_checkpoint_is_refused(capsys, tmp_path, tiny_model_folder, tiny_text):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_refused_if_there_is_none(
+    capsys, tmp_path, tiny_model_folder, tiny_text
+):
     arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2)
     invoke(capsys, *arguments)
-    path = tmp_path / "search.checkpoint"
-    content = bytearray(path.read_bytes())
+    whole = (tmp_path / "directions.safetensors").read_bytes()
+
+    newest, previous = tmp_path / "search.checkpoint", tmp_path / "search.checkpoint.previous"
+    content = bytearray(newest.read_bytes())
     content[-1] ^= 1
-    path.write_bytes(bytes(content))
+    newest.write_bytes(bytes(content))
+    code, _, err = invoke(capsys, *arguments, "--resume")
+    assert code == 0
+    assert err.count("\n") == 1
+    assert err.startswith("sensverify: warning: the checksum")
+    assert (tmp_path / "directions.safetensors").read_bytes() == whole
+    for path in (newest, previous):
+        path.write_bytes(path.read_bytes()[:-1])
     assert_refused(invoke(capsys, *arguments, "--resume"), "checksum")
 
 

@@ -61,3 +61,16 @@ def test_damaged_files_are_refused(saved, damage):
     damage(saved[0])
     with pytest.raises(InputError, match="remedy"):
         load_directions(saved[0])
+
+
+def test_tensors_of_another_search_are_not_taken_for_those_that_the_configuration_tells_of(saved, tmp_path_factory):
+    folder, found = saved
+    other = tmp_path_factory.mktemp("other")
+    save_directions(other, DirectionSet(directions=found.directions.flip(0), config=found.config))
+    (folder / "directions.safetensors").write_bytes((other / "directions.safetensors").read_bytes())
+    with pytest.raises(InputError, match="of one search"):
+        load_directions(folder)
+    config = json.loads((folder / "cfg.json").read_text())
+    del config["directions_sha256"]  # as other tools and earlier versions write it
+    (folder / "cfg.json").write_text(json.dumps(config))
+    assert load_directions(folder).directions.equal(found.directions.flip(0))

@@ -310,14 +310,16 @@ def test_repulsion_is_the_gradient_of_what_it_says(score):
     directions, found = (d / d.norm(dim=1, keepdim=True) for d in (directions, found))
     directions[4] = directions[3]  # the same: neither can be pushed off the other
     leaf = directions.clone().requires_grad_()
-    for method, others in (("parallel", directions), ("sequential", found)):
-        cosines = leaf @ (leaf if method == "parallel" else others).T
-        cosines = cosines if score == "plain" else cosines.clamp_min(0)
+    for method, others in (("parallel", found[:0]), ("parallel", found), ("sequential", found)):
+        among, beside = leaf @ leaf.T, leaf @ others.T
+        if score != "plain":
+            among, beside = among.clamp_min(0), beside.clamp_min(0)
         if method == "parallel":
-            squared = torch.stack([cosines[i, j] for i in range(5) for j in range(i) if (i, j) != (4, 3)]).square()
+            pairs = [among[i, j] for i in range(5) for j in range(i) if (i, j) != (4, 3)]
+            squared = torch.cat([torch.stack(pairs), beside.flatten()]).square()
             penalty = (-torch.log(1 - squared) - squared).sum()
         else:
-            penalty = cosines.square().sum()
+            penalty = beside.square().sum()
         (expected,) = torch.autograd.grad(penalty, leaf)
         options = SearchOptions(method=method, score=score)
         torch.testing.assert_close(discovery._repulsion(directions, others, options), expected)

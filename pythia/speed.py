@@ -1,0 +1,371 @@
+"""How fast effects are measured, beside the ways in which it is usually done, and how far that is from the floor.
+
+All on one random model of exactly Pythia-70M's shape, the same weights, tokens, positions and thread count, gradient
+with respect to the directions included, in (direction, context) pairs per second:
+
+- *ours*: the clean pass is kept; all directions and contexts at once; *fresh*: each call selects its contexts from the
+  clean pass anew, as each step of a search does;
+- *plain*: hooks on the Hugging Face model, run clean and perturbed to its end, one direction at a time on all contexts
+  (the published method);
+- *cached*: the best ordinary practice: hooks, the clean read-out kept, stopped at the block that is read;
+- *TransformerLens*: the same loop as *plain* with its hooks, if it is installed.
+
+Each row is measured in a process of its own, whose largest resident memory is reported less that of a process which has
+loaded the model and done nothing; the other ways are timed in the row's process too, in turns with ours. The floor is
+:mod:`pythia.operations` at the rate of the fastest of three matrix products on this machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pythia.loading import LanguageModel, import_transformers
+from pythia.operations import Work, multiplications
+from pythia.readout import LanguageModelReadout
+from sensverify.claims import Progress, silent
+from sensverify.geometry import random_directions
+from sensverify.interventions import set_presence
+from sensverify.scoring import angular_distance
+from sensverify.sensitivity import directions_at_once, effects
+
+ALPHA = 0.5
+OTHERS = ("plain", "cached", "transformer_lens")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row: ``layer`` a, ``target`` b, ``offset`` t, ``S`` directions, ``B`` contexts of ``length`` tokens.
+
+    ``depth`` blocks; ``others``: which of :data:`OTHERS` are timed beside ours, for about ``seconds`` each.
+    """
+
+    layer: int = 2
+    target: int = 3
+    offset: int = 1
+    directions: int = 64
+    contexts: int = 16
+    length: int = 150
+    depth: int = 6
+    seconds: float = 3.0
+    others: tuple[str, ...] = OTHERS
+
+    @property
+    def name(self) -> str:
+        """As results call it."""
+        apart = "b=a+1" if self.target == self.layer + 1 else f"a={self.layer},b={self.target}"
+        return f"{apart},t={self.offset}"
+
+
+def cases(*, quick: bool, seconds: float) -> Iterator[Case]:
+    """The rows of a benchmark; quick: those that the project has promised ratios for."""
+    of = functools.partial(Case, seconds=seconds)
+    for directions in (1, 64) if quick else (1, 16, 64, 256):
+        yield of(directions=directions)
+    yield of(layer=2, target=5)
+    if quick:
+        return
+    for offset in (0, 5):
+        for directions in (1, 16, 64, 256):
+            yield of(offset=offset, directions=directions)
+    for offset in (0, 1, 5):
+        for directions in (1, 16, 64, 256):
+            if (offset, directions) != (1, 64):
+                yield of(target=5, offset=offset, directions=directions)
+    yield of(layer=0, target=5)
+    alone = functools.partial(of, others=())
+    for contexts in (4, 64, 256):
+        yield alone(contexts=contexts)
+    yield alone(directions=256, contexts=64)
+    for length in (50, 500, 1000):
+        yield alone(length=length)
+    for depth in (12, 24):
+        yield alone(depth=depth, target=depth - 1)
+
+
+def benchmark(
+    *,
+    quick: bool,
+    seconds: float,
+    progress: Progress = silent,
+    after_row: Callable[[list[dict[str, Any]]], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """All rows; ``after_row`` gets those there are, after each. What ``sensverify bench`` calls.
+
+    Raises :class:`~sensverify.errors.MissingExtraError` without the ``lm`` extra.
+    """
+    import_transformers()
+    done: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> None:
+        done.append(row)
+        after_row(done)
+
+    return measure(list(cases(quick=quick, seconds=seconds)), progress, keep)
+
+
+def measure(
+    chosen: Sequence[Case], progress: Progress = silent, after_row: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """The rows of ``chosen``, each from a process of its own; ``after_row`` gets each as it is done."""
+    rows = []
+    spawn = multiprocessing.get_context("spawn")
+    for done, case in enumerate(chosen):
+        progress("measuring", done, len(chosen))
+        with spawn.Pool(1) as pool:
+            rows.append(pool.apply(row, (case,)))
+        after_row(rows[-1])
+    progress("measuring", len(chosen), len(chosen))
+    return rows
+
+
+def row(case: Case) -> dict[str, Any]:
+    """One row, measured in this process."""
+    model = random_model_of_70m_shape(case.depth)
+    windows = torch.randint(50_000, (case.contexts, case.length), generator=torch.Generator().manual_seed(0))
+    before = _resident()
+    readout = LanguageModelReadout(model, windows, layer=case.layer, target=case.target, offset=case.offset)
+    pairs = case.directions * case.contexts
+    ways = {"ours": (ours(readout, case, fresh=False), pairs), "fresh": (ours(readout, case, fresh=True), pairs)}
+    ways["fresh"][0]()  # before the others, so that the memory is ours
+    peak = _resident() - before
+    for name in case.others:
+        made = _MAKERS[name](model, windows, case)
+        if made is not None:
+            ways[name] = made, case.contexts
+    times = in_turns({name: work for name, (work, _) in ways.items()}, case.seconds)
+    rates = {name: [count / second for second in times[name]] for name, (_, count) in ways.items()}
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    left = case.length - 1 - case.offset
+    work = Work(directions=case.directions, contexts=case.contexts, left=left)
+    operations = 2 * multiplications(readout.suffix, work)
+    speed = matrix_rate()
+    return {
+        "case": case.name,
+        "S": case.directions,
+        "B": case.contexts,
+        "context": case.length,
+        "depth": case.depth,
+        "pairs_per_s": middle["ours"],
+        "spread": _spread(rates["ours"]),
+        "runs": len(rates["ours"]),
+        "fresh_pairs_per_s": middle["fresh"],
+        **{f"{name}_pairs_per_s": middle.get(name) for name in OTHERS},
+        **{f"{name}_spread": _spread(rates[name]) if name in rates else None for name in OTHERS},
+        **{f"ratio_{name}": middle["ours"] / middle[name] if name in middle else None for name in OTHERS},
+        "operations_per_pair": operations / work.pairs,
+        "operations_per_s_of_matrix_products": speed,
+        "floor_pairs_per_s": speed / (operations / work.pairs),
+        "floor_share": middle["ours"] * (operations / work.pairs) / speed,
+        "peak_mb": peak / 1e6,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def random_model_of_70m_shape(depth: int = 6) -> LanguageModel:
+    """A random model of exactly Pythia-70M's shape, or deeper; the tokenizer is not needed."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.GPTNeoXConfig(
+        vocab_size=50304, hidden_size=512, num_hidden_layers=depth, num_attention_heads=8, intermediate_size=2048
+    )
+    network = transformers.GPTNeoXForCausalLM._from_config(config, attn_implementation="eager")
+    return LanguageModel("random", None, network.eval().requires_grad_(False), None, "")
+
+
+def in_turns(ways: dict[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
+    """Seconds of every call, the ways taking turns, until each has had about ``seconds`` and at least three calls."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for work in ways.values():
+        work()
+    while short := [name for name, spent in times.items() if len(spent) < 3 or sum(spent) < seconds]:
+        for name in short:
+            repeat = max(1, round(0.2 * seconds / times[name][-1])) if times[name] else 1
+            for _ in range(repeat):
+                start = time.perf_counter()
+                ways[name]()
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def matrix_rate() -> float:
+    """Operations per second (a multiplication and an addition are two) of the fastest of three matrix products."""
+    best = 0.0
+    for rows, inner, columns in ((1024, 1024, 1024), (1024, 512, 2048), (4096, 512, 512)):
+        one, other = torch.randn(rows, inner), torch.randn(inner, columns)
+        out = torch.empty(rows, columns)
+        for _ in range(12):
+            start = time.perf_counter()
+            torch.mm(one, other, out=out)
+            best = max(best, 2 * rows * inner * columns / (time.perf_counter() - start))
+    return best
+
+
+# --- The ways ---------------------------------------------------------------------------------------------------------
+
+
+def _positions(case: Case) -> Tensor:
+    return torch.full((case.contexts,), case.length - 1 - case.offset)
+
+
+def ours(readout: LanguageModelReadout, case: Case, *, fresh: bool) -> Callable[[], None]:
+    """All directions on all contexts; ``fresh``: contexts are selected from the clean pass anew in every call."""
+    rows, positions = torch.arange(case.contexts), _positions(case)
+    start = random_directions(case.directions, readout.width, readout.centring, torch.Generator().manual_seed(1))
+    alpha = torch.full((case.contexts,), ALPHA)
+    kept = readout.at(rows, positions)
+
+    def work() -> None:
+        batch = readout.at(rows, positions) if fresh else kept
+        clean = readout.clean(batch)
+        for chunk in torch.split(start, directions_at_once(clean, readout.width)):
+            leaf = chunk.clone().requires_grad_()
+            torch.autograd.grad(effects(readout, batch, clean, leaf, alpha).mean(), leaf)
+
+    return work
+
+
+def plain(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None]:
+    """One direction on all contexts: clean forward, perturbed forward through hooks, backward."""
+    hooked = _Hooked(model, windows, case)
+
+    def work() -> None:
+        with torch.no_grad():
+            clean = hooked.read(None)
+        leaf = hooked.direction.clone().requires_grad_()
+        torch.autograd.grad(angular_distance(clean, hooked.read(leaf)).mean(), leaf)
+
+    return work
+
+
+def cached(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None]:
+    """The same with the clean read-out kept, stopped at the block that is read."""
+    hooked = _Hooked(model, windows, case, stops=True)
+    with torch.no_grad():
+        clean = hooked.read(None)
+
+    def work() -> None:
+        leaf = hooked.direction.clone().requires_grad_()
+        torch.autograd.grad(angular_distance(clean, hooked.read(leaf)).mean(), leaf)
+
+    return work
+
+
+class _Hooked:
+    """A model run through forward hooks, with the residual stream of ``layer`` at ``p`` moved."""
+
+    class Reached(Exception):
+        """The block that is read has run."""
+
+    def __init__(self, model: LanguageModel, windows: Tensor, case: Case, *, stops: bool = False) -> None:
+        self.model, self.windows, self.stops = model, windows, stops
+        self.rows, self.positions, self.offset = torch.arange(case.contexts), _positions(case), case.offset
+        self.centring = model.architecture.centring
+        self.direction = random_directions(1, model.width, self.centring, torch.Generator().manual_seed(1))
+        self.written, self.read_from = (model.architecture.modules[i] for i in (case.layer, case.target))
+
+    def read(self, direction: Tensor | None) -> Tensor:
+        """``[B, d]``, with the presence of ``direction [1, d]`` set, or clean."""
+        kept: list[Tensor] = []
+
+        def replace(_module: object, _inputs: object, output: Tensor) -> Tensor:
+            assert direction is not None
+            moved = set_presence(output[self.rows, self.positions], direction, ALPHA, self.centring)[0]
+            return output.index_put((self.rows, self.positions), moved)
+
+        def keep(_module: object, _inputs: object, output: Tensor) -> None:
+            kept.append(output[self.rows, self.positions + self.offset])
+            if self.stops:
+                raise self.Reached
+
+        handles = [self.read_from.register_forward_hook(keep)]
+        if direction is not None:
+            handles.append(self.written.register_forward_hook(replace))
+        try:
+            self.model.network(self.windows)
+        except self.Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return kept[0]
+
+
+def transformer_lens(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None] | None:
+    """*plain* with the hooks of TransformerLens on the same weights; None without it."""
+    try:
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+        from transformer_lens.pretrained.weight_conversions import convert_neox_weights
+    except ImportError:
+        return None
+    config = model.config
+    settings = HookedTransformerConfig(
+        n_layers=config.num_hidden_layers, d_model=config.hidden_size, n_ctx=2048,
+        d_head=config.hidden_size // config.num_attention_heads, n_heads=config.num_attention_heads,
+        d_mlp=config.intermediate_size, d_vocab=config.vocab_size, act_fn=config.hidden_act,
+        eps=config.layer_norm_eps, positional_embedding_type="rotary", parallel_attn_mlp=True,
+        rotary_dim=config.hidden_size // config.num_attention_heads // 4, rotary_adjacent_pairs=False,
+        normalization_type="LN", attention_dir="causal", original_architecture="GPTNeoXForCausalLM", device="cpu",
+    )  # fmt: skip
+    peer = HookedTransformer(settings, move_to_device=False)
+    peer.load_state_dict(convert_neox_weights(model.network, settings), strict=False)
+    peer.eval().requires_grad_(False)
+    rows, positions = torch.arange(case.contexts), _positions(case)
+    centring = model.architecture.centring
+    direction = random_directions(1, model.width, centring, torch.Generator().manual_seed(1))
+    names = [f"blocks.{layer}.hook_resid_post" for layer in (case.layer, case.target)]
+
+    def read(leaf: Tensor | None) -> Tensor:
+        kept: list[Tensor] = []
+
+        def replace(stream: Tensor, hook: object) -> Tensor:
+            assert leaf is not None
+            moved = set_presence(stream[rows, positions], leaf, ALPHA, centring)[0]
+            return stream.index_put((rows, positions), moved)
+
+        def keep(stream: Tensor, hook: object) -> None:
+            kept.append(stream[rows, positions + case.offset])
+
+        hooks: list[tuple[str, Any]] = [(names[1], keep)]
+        if leaf is not None:
+            hooks.append((names[0], replace))
+        peer.run_with_hooks(windows, return_type=None, fwd_hooks=hooks)
+        return kept[0]
+
+    def work() -> None:
+        with torch.no_grad():
+            clean = read(None)
+        leaf = direction.clone().requires_grad_()
+        torch.autograd.grad(angular_distance(clean, read(leaf)).mean(), leaf)
+
+    return work
+
+
+_MAKERS: dict[str, Callable[[LanguageModel, Tensor, Case], Callable[[], None] | None]] = {
+    "plain": plain,
+    "cached": cached,
+    "transformer_lens": transformer_lens,
+}
+
+
+def _resident() -> int:
+    """Bytes: the largest resident memory that this process has had."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def _spread(values: list[float]) -> float:
+    """Half the interquartile range over the median."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2 / middle
