@@ -55,7 +55,12 @@ SEARCHES = {
 
 def dictionaries(run: Run) -> list[SuperpositionModel]:
     """Three sparse models, in which every feature is represented."""
-    return models(run, QUICK if run.profile == "quick" else FULL, seeds(run)[:3])
+    return _all_dictionaries(run)[:3]
+
+
+def _all_dictionaries(run: Run) -> list[SuperpositionModel]:
+    """As many as there are seeds: those of TM-1 in the full profile. TM-5 compares two shares, which takes them all."""
+    return models(run, QUICK if run.profile == "quick" else FULL, seeds(run))
 
 
 def check_full_dictionary(run: Run) -> Finding:
@@ -224,7 +229,7 @@ def _options(run: Run, name: str) -> SearchOptions:
 def _qualities(run: Run, name: str) -> list[Quality]:
     def make() -> list[Quality]:
         answer = []
-        for model in dictionaries(run):
+        for model in _all_dictionaries(run):
             readout = SuperpositionReadout(model)
             if name == "random":
                 directions = _random(model, _options(run, "parallel").directions)
@@ -252,10 +257,10 @@ def _judge_parallel(
     exhibits: tuple[Exhibit, ...],
 ) -> Finding:
     """On every seed the ratio of mean scores; and, as a mean over seeds, how many directions more are at a feature."""
-    names = [f"seed {model.seed}" for model in dictionaries(run)]
+    names = [f"seed {model.seed}" for model in _all_dictionaries(run)]
     ratios = {
         name: group_ratio(one.effects, other.effects, torch.Generator().manual_seed(model.seed))
-        for name, model, one, other in zip(names, dictionaries(run), parallel, sequential, strict=True)
+        for name, model, one, other in zip(names, _all_dictionaries(run), parallel, sequential, strict=True)
     }
     difference = difference_of_shares(
         [item.matching.precise for item in parallel],

@@ -52,7 +52,7 @@ claims: tuple[Claim, ...] = (
         hypotheses=(
             "plain sensitivity; the same model, steps and contexts for each direction; held-out contexts, paired",
             "sequential: squared-cosine penalty of strength 1 on overlap with all directions found before",
-            "16 directions in the quick profile, 64 in the full one, at most half of d; models as for TM-2.full",
+            "K ≤ d/2: 16 directions, 3 models in the quick profile, 64 and 8 in the full one; as TM-2.full has them",
             "the ratio of scores is judged on every seed; the difference in the share of directions at a feature "
             "(cosine 0.9) by the mean over seeds, with seeds and the directions of each search resampled",
         ),
