@@ -141,7 +141,7 @@ def verify(
                     progress("claims", len(verdicts), len(selection))
                     if out is not None:
                         report.write_verdicts(out, verdicts, environment, complete=complete)
-                    if _interrupted.is_set():  # and a library of the claim's kept it to itself
+                    if _interrupted.is_set() and not complete:  # and a library of the claim's kept it to itself
                         raise KeyboardInterrupt
         finally:  # an interrupted run leaves a page of what was decided, which says that it was interrupted
             if out is not None and verdicts:
@@ -375,7 +375,8 @@ def _interrupt(_number: int, _frame: object) -> None:
 def main() -> None:
     """The entry point: run a command and turn every outcome into an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks politely gets the report and the code too
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it to jobs in the background
+            signal.signal(number, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,9 +62,10 @@ class _AngularDistance(torch.autograd.Function):
 
 
 def _fits(one: Tensor, other: Tensor) -> bool:
-    """Whether ``one`` broadcasts to the shape of ``other``."""
-    sizes = itertools.zip_longest(reversed(one.shape), reversed(other.shape), fillvalue=0)
-    return all(m in (0, 1, n) for m, n in sizes)
+    """Whether what is made of both has the shape and dtype of ``other``, and may be written over it."""
+    if one.dtype != other.dtype or one.dim() > other.dim():
+        return False
+    return all(m in (1, n) for m, n in zip(reversed(one.shape), reversed(other.shape), strict=False))
 
 
 def _inverse_length(y: Tensor) -> tuple[Tensor, Tensor]:

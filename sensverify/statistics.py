@@ -21,6 +21,9 @@ import numpy
 import torch
 from torch import Tensor
 
+NORMAL = 1.96
+"""The two-sided 95 % quantile of the normal distribution; :func:`student` gives that of Student's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -78,7 +81,7 @@ def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples
         within = float((shares * (1 - shares) / items).mean())
         between = float(shares.var(ddof=1)) - within
         if between > 0:
-            half = math.sqrt((1.96**2 * within + _student(models - 1) ** 2 * between) / models)
+            half = math.sqrt((NORMAL**2 * within + student(models - 1) ** 2 * between) / models)
             low, high = min(low, max(0.0, value - half)), max(high, min(1.0, value + half))
     return Interval(value, min(low, value), max(high, value))
 
@@ -92,12 +95,12 @@ def seed_mean(values: Sequence[float] | Tensor, *, within: tuple[float, float] =
     table = torch.as_tensor(values, dtype=torch.float64)
     if len(table) < 2:
         raise ValueError("an interval over seeds needs at least two of them")
-    value, half = float(table.mean()), _student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
+    value, half = float(table.mean()), student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
     return Interval(value, max(value - half, within[0]), min(value + half, within[1]))
 
 
 @functools.cache
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """The two-sided 95 % quantile of Student's distribution: the tails beyond ``t`` are an incomplete beta integral."""
 
     def beyond(t: mpmath.mpf) -> mpmath.mpf:

@@ -173,6 +173,20 @@ def test_kullback_leibler_is_torchs_own():
     assert torch.allclose(kullback_leibler(a, b), oracle, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((1, 5, 7), (5, 7)), ((7,), (3, 5, 7)), ((1, 1, 7), (7,)), ((3, 1, 7), (1, 5, 7)), ((0, 7), (1, 7))],
+)
+def test_angular_distance_broadcasts_as_products_do(one, other):
+    generator = torch.Generator().manual_seed(0)
+    y, z = (torch.randn(shape, generator=generator) for shape in (one, other))
+    for first, second in ((y, z), (z, y), (y.double(), z), (y, z.double())):
+        expected = (1 - torch.nn.functional.cosine_similarity(*torch.broadcast_tensors(first, second), dim=-1)) / 2
+        found = angular_distance(first, second)
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_sensitivity_lies_between_zero_and_one_and_vanishes_under_the_null():
     network = Network()
     batch = network.sample(64, seeded(8))

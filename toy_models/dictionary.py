@@ -13,6 +13,7 @@ and passes are what a model on an accelerator costs. ``benchmarks/parallel_and_s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from sensverify.discovery import SearchOptions, total_steps
 from sensverify.exhibits import Exhibit, Histogram, Table
 from sensverify.geometry import gram, random_directions
 from sensverify.sensitivity import estimate_on
-from sensverify.statistics import Interval, group_ratio
+from sensverify.statistics import NORMAL, Interval, group_ratio, student
 from sensverify.verdicts import Finding, Status
 from toy_models.judging import at_least, precise, recovered
 from toy_models.recovery import Matching, match
@@ -40,6 +41,7 @@ REQUIRED_RATIO = 0.9
 LARGEST_LOSS = 0.1
 """Of the share of directions at a feature, sequential less parallel, mean over seeds."""
 SEQUENTIAL_STEPS = 150
+QUICK_MODELS = 5
 SEQUENTIAL_QUICK, SEQUENTIAL_FULL = 16, 64
 """Directions searched one after another, each of which costs as many passes as all parallel ones together. At most half
 as many as there are dimensions: beyond, the published penalty, squared cosines with all that were found before, keeps
@@ -55,7 +57,14 @@ SEARCHES = {
 
 def dictionaries(run: Run) -> list[SuperpositionModel]:
     """Three sparse models, in which every feature is represented."""
-    return models(run, QUICK if run.profile == "quick" else FULL, seeds(run)[:3])
+    return _all_dictionaries(run)[:3]
+
+
+def _all_dictionaries(run: Run) -> list[SuperpositionModel]:
+    """For TM-5, which compares two shares and takes more: in the full profile those of TM-1."""
+    if run.profile == "full":
+        return models(run, FULL, seeds(run))
+    return models(run, QUICK, [seeds(run)[0] + i for i in range(QUICK_MODELS)])
 
 
 def check_full_dictionary(run: Run) -> Finding:
@@ -224,7 +233,7 @@ def _options(run: Run, name: str) -> SearchOptions:
 def _qualities(run: Run, name: str) -> list[Quality]:
     def make() -> list[Quality]:
         answer = []
-        for model in dictionaries(run):
+        for model in _all_dictionaries(run):
             readout = SuperpositionReadout(model)
             if name == "random":
                 directions = _random(model, _options(run, "parallel").directions)
@@ -252,15 +261,17 @@ def _judge_parallel(
     exhibits: tuple[Exhibit, ...],
 ) -> Finding:
     """On every seed the ratio of mean scores; and, as a mean over seeds, how many directions more are at a feature."""
-    names = [f"seed {model.seed}" for model in dictionaries(run)]
+    names = [f"seed {model.seed}" for model in _all_dictionaries(run)]
     ratios = {
         name: group_ratio(one.effects, other.effects, torch.Generator().manual_seed(model.seed))
-        for name, model, one, other in zip(names, dictionaries(run), parallel, sequential, strict=True)
+        for name, model, one, other in zip(names, _all_dictionaries(run), parallel, sequential, strict=True)
+    }
+    differences = {
+        name: one.matching.precise_share - other.matching.precise_share
+        for name, one, other in zip(names, parallel, sequential, strict=True)
     }
     difference = difference_of_shares(
-        [item.matching.precise for item in parallel],
-        [item.matching.precise for item in sequential],
-        torch.Generator().manual_seed(run.seed),
+        [item.matching.precise for item in parallel], [item.matching.precise for item in sequential]
     )
     judged = [at_least(ratios.values(), REQUIRED_RATIO), at_least([difference], -LARGEST_LOSS)]
     if Status.REFUTED in judged:
@@ -271,10 +282,7 @@ def _judge_parallel(
         "score_ratio": {name: ratio.to_json() for name, ratio in ratios.items()},
         "difference_in_share_of_directions_at_a_feature": {
             **difference.to_json(),
-            "per_seed": {
-                name: one.matching.precise_share - other.matching.precise_share
-                for name, one, other in zip(names, parallel, sequential, strict=True)
-            },
+            "per_seed": differences,
         },
         "required_ratio": REQUIRED_RATIO,
         "required_difference": -LARGEST_LOSS,
@@ -287,26 +295,25 @@ def _judge_parallel(
     )
 
 
-def difference_of_shares(
-    ones: Sequence[Tensor], others: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000
-) -> Interval:
+def difference_of_shares(ones: Sequence[Tensor], others: Sequence[Tensor]) -> Interval:
     """Interval for the mean over models of a difference of two shares; both: yes or no for each direction, ``[K]``.
 
-    As :func:`sensverify.statistics.share_interval`: models are resampled, the same ones for both, and the directions of
-    every search by themselves.
+    As :func:`sensverify.statistics.share_interval` widens its own: the normal quantile for the directions' part of the
+    variance, Student's for what models differ by beyond that. Half a yes and half a no are added to each share for its
+    variance, so that all or none leaves a width.
     """
-    drawn = torch.randint(len(ones), (resamples, len(ones)), generator=generator)
+    differences = torch.stack([a.double().mean() - b.double().mean() for a, b in zip(ones, others, strict=True)])
+    models = len(differences)
 
-    def redrawn(hits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        shares = torch.stack([one.double().mean() for one in hits])
-        counts = torch.tensor([float(len(one)) for one in hits], dtype=torch.float64)
-        return shares.mean(), (torch.binomial(counts[drawn], shares[drawn], generator=generator) / counts[drawn]).mean(
-            1
-        )
+    def variance(hits: Tensor) -> float:
+        share = (float(hits.sum()) + 0.5) / (len(hits) + 1)
+        return share * (1 - share) / len(hits)
 
-    (one, its), (other, others_) = redrawn(ones), redrawn(others)
-    low, high = torch.quantile(its - others_, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(float(one - other), low, high)
+    within = sum(variance(hits) for hits in (*ones, *others)) / models
+    between = max(0.0, float(differences.var()) - within) if models > 1 else 0.0
+    half = math.sqrt((NORMAL**2 * within + student(models - 1) ** 2 * between) / models) if models > 1 else math.inf
+    value = float(differences.mean())
+    return Interval(value, max(value - half, -1.0), min(value + half, 1.0))
 
 
 def _precise(run: Run, items: list[Quality]) -> Interval:

@@ -190,7 +190,7 @@ def in_rounds(run: Run, trial: Trial, base: SearchOptions) -> Tensor:
             found.append(searched(run, InUnits(readout, gains), options))
         return torch.cat(found)
 
-    key = (fingerprint(readout)["weights"], trial.options(base, 0).to_json())
+    key = (fingerprint(readout), trial.options(base, 0).to_json())
     return run.shared(f"toy_models.own_features.in_rounds {key}", make)
 
 

@@ -44,7 +44,7 @@ from toy_models.trained import EVALUATION_CONTEXTS, evaluation_generator, found_
 NEEDED: Mapping[str, frozenset[str]] = {
     "PY-1.norm_output": frozenset({"TM-1", "TM-7"}),
     "PY-1.residual_stream": frozenset({"TM-1", "TM-7"}),
-    "PY-3": frozenset({"TM-1", "TM-8", "TM-8.sae"}),
+    "PY-3": frozenset({"TM-1", "TM-3.boundary", "TM-8", "TM-8.sae"}),
     "PY-4": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried"}),
     "PY-4.sae": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried", "TM-8.sae"}),
     "PY-7": frozenset({"TM-2"}),
@@ -166,8 +166,8 @@ def _sae_order(
 
 
 def _order(name: str, quantity: str, ratios: Sequence[Interval], derived_from: str) -> Prediction | None:
-    """``ratio ≥ 1``, if it is above 1 on every toy."""
-    if min(ratio.value for ratio in ratios) <= 1:
+    """``ratio ≥ 1``, if its whole interval is above 1 on every toy."""
+    if min(ratio.low for ratio in ratios) <= 1:
         return None
     return Prediction(id=name, quantity=quantity, low=1.0, high=None, derived_from=derived_from)
 

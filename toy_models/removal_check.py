@@ -214,7 +214,8 @@ def check_excess_is_removal(run: Run) -> Finding:
 
 
 def check_converged_pairs(run: Run) -> Finding:
-    """False twin: converged models of ``n = 2d``, where ``−f`` is a feature and exceeds random directions hardly."""
+    """False twin: converged models of ``n = 2d``, where ``−f`` is a feature: what it exceeds random directions by
+    comes from contexts in which ``f`` is active."""
     return _judge_excess([excess(item) for item in converged_pairs(run)], {}, ())
 
 

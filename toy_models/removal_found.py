@@ -340,9 +340,9 @@ def removal_prediction(run: Run) -> dict[str, Any]:
         "lean_low": -1.0,
         "lean_high": max(row.lean.high for row in leaning) / 2,
         "mean_length_at_least": LEANING_LENGTH,
-        "derived_from": f"SE-3, TM-4.found and TM-4.lean, seeds {', '.join(map(str, seeds(run)))}: larger steps pull a "
-        "search with the clean reference against whatever is always there, so the lean is negative. To second order "
-        f"removal is the majority only at presences below −{cut:.2f}; the mean presence of any direction is at least "
-        f"−‖E x̂‖, so up to that length few found directions remove, however much they lean: at most {high:.3f} in the "
-        "toys (upper end of the 95 % interval of the worst setting).",
+        "derived_from": f"SE-3, TM-4.found, TM-4.bias and TM-4.lean, seeds {', '.join(map(str, seeds(run)))}: larger "
+        "steps pull a search with the clean reference against whatever is always there, so the lean is negative. To "
+        f"second order removal is the majority only at presences below −{cut:.2f}; the mean presence of any direction "
+        f"is at least −‖E x̂‖, so up to that length few found directions remove, however much they lean: at most "
+        f"{high:.3f} in the toys (upper end of the 95 % interval of the worst setting).",
     }

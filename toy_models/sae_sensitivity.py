@@ -1,4 +1,5 @@
-"""TM-8.sae: directions of sparse autoencoders on toys where the truth is known, which PY-3 and PY-4.sae rest on.
+"""TM-8.sae: directions of sparse autoencoders on toys where the truth is known. PY-3 rests on it; PY-4.sae on how much
+more sensitive found directions are, which is measured beside it.
 
 A TopK autoencoder is trained on the activations of each model of TM-1 and of each planted transformer (TM-8: residual
 stream after block 0, effect one token later). It is told the true number of features and how many are active on

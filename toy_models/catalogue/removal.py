@@ -23,9 +23,10 @@ claims = (
         r"\text{addition: onward where } \alpha \geq \rho",
         hypotheses=(
             "trained superposition models with n = 4d: n = 128, d = 32, p = 0.02; full profile also n = 256, d = 64, "
-            "p = 0.01; four times the training changes no verdict",
+            "p = 0.01; seen while developing: four times the training changes no verdict",
             "more features than n = 2d: there a converged model has its features in opposite pairs, the negative of a "
-            "feature is a feature, and the excess over random directions all but vanishes (a false twin)",
+            "feature is a feature, and the excess over random directions is a few per cent, from contexts in which f "
+            "is active (a false twin)",
             "each effect split between the way from x to I_s^{max(ρ,0)}(x), removal, and from there on: addition where "
             "α ≥ ρ (with the shrinkage of the rest that is built into it, RN-3), reduction, which does not count as "
             "addition, where a positive ρ exceeds α",
@@ -84,9 +85,9 @@ claims = (
     ),
     Claim(
         id="TM-4.found",
-        statement="Where the read-out has no bias, or something is always there, the removal share of found directions "
-        "is what their presences predict, to second order in the angle and for a read-out that turns equally fast "
-        "everywhere: mean absolute error at most 0.1.",
+        statement="Where the read-out has next to no bias, or something is always there, the removal share of found "
+        "directions is what their presences predict, to second order in the angle and for a read-out that turns "
+        "equally fast everywhere: mean absolute error at most 0.1.",
         formula=r"\frac{\sum_x r^+ (\overline{a} + r)}{\sum_x (\overline{a^2} + 2 r \overline{a} + r^2)}, \quad "
         r"r = -\arcsin\rho, \quad a = \arcsin\alpha",
         hypotheses=(
@@ -115,8 +116,8 @@ claims = (
         formula=r"\frac1K \sum_k \Bigl( R(s_k) - \tfrac12 \hat R(s_k) \Bigr) < 0, \quad "
         r"R: \text{removal share}, \; \hat R: \text{predicted as in TM-4.found}",
         hypotheses=(
-            "trained superposition models, n = 128 = 4d, p = 0.02, 800 steps, biases of about −0.3; four times the "
-            "steps change no verdict",
+            "trained superposition models, n = 128 = 4d, p = 0.02, 800 steps, biases of about −0.3; seen while "
+            "developing: four times the steps change no verdict",
             _SEARCH,
             "clean reference",
             _LAW,
