@@ -71,7 +71,6 @@ class Norm:
         return torch.rsqrt(centred.square().mean(-1) + self.epsilon)
 
 
-
 @dataclasses.dataclass(frozen=True)
 class NormedLinear:
     """A linear map behind a norm."""

@@ -7,14 +7,14 @@ from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel, load_model
 from pythia.next_token import NextTokenReadout, check_next_token_site
 from pythia.readout import LanguageModelReadout, check_site
-from sensverify.claims import Subject
+from sensverify.claims import Progress, Subject, silent
+from sensverify.memory import Budget, budget_of
 from sensverify.sites import Site, SiteOptions
 
 
-def open_site(subject: Subject, options: SiteOptions, keeping: Keeping | None = None) -> Site:
+def open_site(subject: Subject, options: SiteOptions, progress: Progress = silent) -> Site:
     """The subject's model, read on its text at the given site; see :class:`sensverify.sites.Site`.
 
-    ``keeping`` says where activations are kept, by default in memory.
     Raises :class:`~sensverify.errors.InputError` for anything in ``subject`` or ``options`` that does not fit.
     """
     model = load_model(
@@ -27,6 +27,8 @@ def open_site(subject: Subject, options: SiteOptions, keeping: Keeping | None = 
     check = check_next_token_site if options.readout == "next_token" else check_site
     check(model.depth, layer=options.layer, target=options.target, offset=options.offset)
     corpus = read_corpus(model, subject.text, length=options.context, limit=options.limit, seed=options.seed)
+    budget = budget_of(device=str(model.device)) if options.memory is None else Budget(total=options.memory)
+    keeping = Keeping(budget=budget, cache=options.cache, progress=progress)
     return site_of(model, corpus, options, keeping)
 
 

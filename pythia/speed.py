@@ -17,6 +17,7 @@ loaded the model and done nothing; the other ways are timed in the row's process
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import multiprocessing
@@ -30,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pythia.embedded import FOLDER
 from pythia.loading import LanguageModel, import_transformers
 from pythia.operations import Work, multiplications
 from pythia.readout import LanguageModelReadout
@@ -96,11 +98,14 @@ def cases(*, quick: bool, seconds: float) -> Iterator[Case]:
 def benchmark(
     *,
     quick: bool,
+    alone: bool,
     seconds: float,
     progress: Progress = silent,
     after_row: Callable[[list[dict[str, Any]]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """All rows; ``after_row`` gets those there are, after each. What ``sensverify bench`` calls.
+
+    ``alone``: nothing is timed beside ours.
 
     Raises :class:`~sensverify.errors.MissingExtraError` without the ``lm`` extra.
     """
@@ -111,7 +116,8 @@ def benchmark(
         done.append(row)
         after_row(done)
 
-    return measure(list(cases(quick=quick, seconds=seconds)), progress, keep)
+    chosen = list(cases(quick=quick, seconds=seconds))
+    return measure([dataclasses.replace(case, others=()) for case in chosen] if alone else chosen, progress, keep)
 
 
 def measure(
@@ -303,24 +309,17 @@ class _Hooked:
 
 
 def transformer_lens(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None] | None:
-    """*plain* with the hooks of TransformerLens on the same weights; None without it."""
+    """*plain* with the hooks of TransformerLens (4 or later) on a copy of the same weights; None without it."""
     try:
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
-        from transformer_lens.pretrained.weight_conversions import convert_neox_weights
+        from transformer_lens.model_bridge import TransformerBridge
     except ImportError:
         return None
-    config = model.config
-    settings = HookedTransformerConfig(
-        n_layers=config.num_hidden_layers, d_model=config.hidden_size, n_ctx=2048,
-        d_head=config.hidden_size // config.num_attention_heads, n_heads=config.num_attention_heads,
-        d_mlp=config.intermediate_size, d_vocab=config.vocab_size, act_fn=config.hidden_act,
-        eps=config.layer_norm_eps, positional_embedding_type="rotary", parallel_attn_mlp=True,
-        rotary_dim=config.hidden_size // config.num_attention_heads // 4, rotary_adjacent_pairs=False,
-        normalization_type="LN", attention_dir="causal", original_architecture="GPTNeoXForCausalLM", device="cpu",
-    )  # fmt: skip
-    peer = HookedTransformer(settings, move_to_device=False)
-    peer.load_state_dict(convert_neox_weights(model.network, settings), strict=False)
-    peer.eval().requires_grad_(False)
+    from transformers import AutoTokenizer
+
+    # the bridge takes the network it is given apart; the tokenizer is asked for, and not used
+    peer = TransformerBridge.boot_transformers(
+        "random", hf_model=copy.deepcopy(model.network), tokenizer=AutoTokenizer.from_pretrained(FOLDER), device="cpu"
+    )
     rows, positions = torch.arange(case.contexts), _positions(case)
     centring = model.architecture.centring
     direction = random_directions(1, model.width, centring, torch.Generator().manual_seed(1))

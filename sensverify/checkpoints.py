@@ -43,6 +43,13 @@ def save_checkpoint(folder: Path, state: SearchState, configuration: dict[str, A
 
     Raises :class:`~sensverify.errors.InputError` when that fails; the checkpoints that there were are good still.
     """
+    payload = packed(state, configuration)
+    write_atomically(folder / NEXT_NAME, hashlib.sha256(payload).digest() + payload)
+    _put_in_place(folder)
+
+
+def packed(state: SearchState, configuration: dict[str, Any]) -> bytes:
+    """``state`` and ``configuration`` as one safetensors file."""
     tensors = {
         "directions": state.directions,
         "momentum": state.momentum,
@@ -56,16 +63,16 @@ def save_checkpoint(folder: Path, state: SearchState, configuration: dict[str, A
         "cuts": state.watch.cuts,
         "frozen": state.watch.frozen,
     }
-    payload = safetensors.torch.save(
+    return safetensors.torch.save(
         {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()},  # none shares memory
         metadata={
             "step": str(state.step),
             "at_once": json.dumps(state.chunking.limit),
+            "contexts_at_once": json.dumps(state.chunking.contexts),
+            "pairs_at_once": json.dumps(state.chunking.pairs),
             "configuration": _canonical(configuration),
         },
     )
-    write_atomically(folder / NEXT_NAME, hashlib.sha256(payload).digest() + payload)
-    _put_in_place(folder)
 
 
 def _put_in_place(folder: Path) -> None:
@@ -143,8 +150,28 @@ def _intact(path: Path) -> bytes | None:
     return payload if hashlib.sha256(payload).digest() == digest else None
 
 
+def unpacked(payload: bytes, configuration: dict[str, Any], device: torch.device) -> SearchState:
+    """What another process that takes part in the same search :func:`packed`.
+
+    Raises :class:`~sensverify.errors.InputError` if that one is at another search than ``configuration`` says.
+    """
+    header = _header(payload)
+    if header["configuration"] != _canonical(configuration):
+        raise InputError(
+            expected="every process to be started with the same options, model and text",
+            got=f"others on rank 0 ({_difference(header['configuration'], configuration)})",
+            remedy="start all of them with one command, and with the same versions and files on every machine",
+        )
+    return _assembled(safetensors.torch.load(payload), header, device)
+
+
+def _header(payload: bytes) -> dict[str, str]:
+    header: dict[str, str] = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])["__metadata__"]
+    return header
+
+
 def _state(payload: bytes, folder: Path, configuration: dict[str, Any], device: torch.device) -> SearchState:
-    header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])["__metadata__"]
+    header = _header(payload)
     if header["configuration"] != _canonical(configuration):
         raise InputError(
             expected="--resume with the options, model and text of the interrupted search",
@@ -175,7 +202,11 @@ def _assembled(tensors: dict[str, Tensor], header: dict[str, str], device: torch
         generator=generator,
         age=tensors["age"],
         watch=Watch(tensors["best"], tensors["stale"], tensors["cuts"], tensors["frozen"]),
-        chunking=Chunking(limit=json.loads(header["at_once"])),
+        chunking=Chunking(  # those of earlier versions had no parts
+            limit=json.loads(header["at_once"]),
+            contexts=json.loads(header.get("contexts_at_once", "null")),
+            pairs=json.loads(header.get("pairs_at_once", "null")),
+        ),
     )
 
 

@@ -10,20 +10,44 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import reprlib
 import signal
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from sensverify import __version__
 from sensverify.claims import Profile, Run, Subject
 from sensverify.errors import InputError, Interrupted, MissingExtraError
-from sensverify.files import check_writable, make_directory
+from sensverify.files import check_writable, make_directory, write_atomically
+from sensverify.memory import parse_size
+from sensverify.options import (
+    AsJson,
+    Cache,
+    Context,
+    Device,
+    DType,
+    Memory,
+    Method,
+    Model,
+    Offline,
+    Out,
+    ReadoutKind,
+    ReadoutName,
+    Reference,
+    ReferenceName,
+    Revision,
+    Revive,
+    Seed,
+    Shard,
+    Start,
+    StopOnPlateau,
+    Suites,
+    Text,
+)  # fmt: skip
 from sensverify.waiting import progress_bars
 
 if TYPE_CHECKING:
@@ -38,21 +62,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Method = Literal["parallel", "sequential", "spectral"]
-Start = Literal["random", "spectral", "activations"]
-ReferenceName = Literal["clean", "absent"]
-Suites = Annotated[list[str] | None, typer.Argument(help="Suites; all by default.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
-Model = Annotated[str, typer.Option(help="'embedded', a folder in Hugging Face layout, or a hub name.")]
-Revision = Annotated[str | None, typer.Option(help="Revision of a hub model, e.g. step3000.")]
-Device = Annotated[str, typer.Option(help="Torch device, e.g. cpu or cuda.")]
-DType = Annotated[str, typer.Option(help="float32, float64 or bfloat16.")]
-Text = Annotated[Path | None, typer.Option(help="UTF-8 text to read contexts from; held-out pages by default.")]
-Context = Annotated[int, typer.Option(help="Tokens per context.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask the hub; use the local cache only.")]
-Out = Annotated[Path, typer.Option(help="Folder for results; made if missing.")]
 
 
 def _version(asked: bool) -> None:
@@ -73,21 +82,11 @@ def sensverify(
 @app.command("list")
 def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
     """List every claim: ID, expected verdict, statement."""
-    from sensverify.suites import load_suites, select
+    from sensverify.suites import listing, load_suites, select
 
     chosen = select(load_suites(), names=suites or ())
     if as_json:
-        rows = [
-            {
-                "id": claim.id,
-                "suite": name,
-                "statement": claim.statement,
-                "source": claim.source,
-                "expected": claim.expected.value,
-            }
-            for name, claim in chosen
-        ]
-        _print_json({"schema": 1, "claims": rows})
+        _print_json(listing(chosen))
         return
     for name, claim in chosen:
         _say(f"{claim.id:<14} {name:<11} {claim.expected.value:<12} {claim.statement}")
@@ -167,31 +166,17 @@ def discover(
     directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
     method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
-    start: Annotated[
-        Start,
-        typer.Option(
-            help="Where an ascent begins: random directions; the spectral solution; or activations less their mean, "
-            "which point near every feature about as often as it is active, where features are sparse.",
-        ),
-    ] = "random",
-    reference: Annotated[
-        ReferenceName,
-        typer.Option(
-            help="What an intervention is compared with: clean, the activation as it was (as published); or absent, "
-            "the same with presence 0, so that effects are those of presence 0 to alpha and leaning against the mean "
-            "activation is not rewarded. absent costs a second read.",
-        ),
-    ] = "clean",
+    start: Start = "random",
+    reference: Reference = "clean",
     text: Text = None,
     context: Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
-    stop_on_plateau: Annotated[
-        bool,
-        typer.Option("--stop-on-plateau", help="Freeze directions whose score on held-out contexts rises no more."),
-    ] = False,
-    revive: Annotated[
-        bool, typer.Option("--revive", help="Start dead directions afresh too, with a step size of their own.")
-    ] = False,
+    readout: ReadoutKind = "residual",
+    memory: Memory = None,
+    cache: Cache = None,
+    shard: Shard = "contexts",
+    stop_on_plateau: StopOnPlateau = False,
+    revive: Revive = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     seed: Seed = 0,
     revision: Revision = None,
@@ -213,11 +198,16 @@ def discover(
     )  # fmt: skip
     request = unattended.Request(
         subject=Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline),
-        site=SiteOptions(layer=layer, target=target, offset=offset, context=context),
-        search=options, out=out, resume=resume,
+        site=SiteOptions(
+            layer=layer, target=target, offset=offset, context=context, readout=readout, cache=cache,
+            memory=None if memory is None else parse_size(memory),
+        ),
+        search=options, out=out, resume=resume, shard=shard,
     )  # fmt: skip
     with progress_bars(quiet=as_json) as listener:
         outcome = unattended.discover(request, listener=listener, warn=lambda line: _complain(f"warning: {line}"))
+    if outcome is None:  # one of several processes, and not the one that writes
+        return
     if as_json:
         _print_json({"schema": 1, "directions": str(outcome.path), **outcome.evaluation.to_json()})
         return
@@ -236,8 +226,13 @@ def score(
         ReferenceName | None,
         typer.Option(help="As `discover` has it; as recorded in cfg.json by default, or else clean."),
     ] = None,
+    readout: Annotated[
+        ReadoutName | None, typer.Option(help="As `discover` has it; as recorded in cfg.json by default.")
+    ] = None,
     text: Text = None,
     context: Context = 64,
+    memory: Memory = None,
+    cache: Cache = None,
     seed: Seed = 0,
     revision: Revision = None,
     device: Device = "cpu",
@@ -250,20 +245,25 @@ def score(
 ) -> None:
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
     from sensverify.directions import check_belongs, load_directions
-    from sensverify.evaluation import evaluate_directions
+    from sensverify.evaluation import evaluate_directions, measured_as
+    from sensverify.recorded import recorded_number, recorded_readout, recorded_reference
     from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
     found = load_directions(directions)
     site_options = SiteOptions(
-        layer=_recorded(found.config, "layer", layer),
-        target=_recorded(found.config, "target", target),
-        offset=_recorded(found.config, "offset", offset),
+        layer=recorded_number(found.config, "layer", layer),
+        target=recorded_number(found.config, "target", target),
+        offset=recorded_number(found.config, "offset", offset),
         context=context,
+        readout=cast(ReadoutName, readout or recorded_readout(found.config)),
+        memory=None if memory is None else parse_size(memory),
+        cache=cache,
     )
-    probe = Probe(reference=reference or _recorded_reference(found.config))
+    chosen = reference or recorded_reference(found.config)
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site = open_site(subject, site_options)
+    probe = measured_as(Probe(reference=cast(ReferenceName, chosen)), site.held_out)
     check_belongs(
         found,
         width=site.held_out.width,
@@ -279,28 +279,30 @@ def score(
     _print_table(result.table())
 
 
-def _recorded(config: Any, name: str, given: int | None) -> int:
-    """The option given, or else what ``cfg.json`` recorded."""
-    value = config.get(name) if given is None else given
-    if not isinstance(value, int):
-        raise InputError(
-            expected=f"{name!r} in cfg.json or on the command line", got="neither", remedy=f"pass --{name}"
-        )
-    return value
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Only the rows that the README has ratios for.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Without the other ways, which take longest.")] = False,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="File for the figures, written anew after every row.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each way of measuring.", min=0.01)] = 3.0,
+) -> None:
+    """Measure how fast effects are computed here, beside hooks on the whole model and beside the floor."""
+    from sensverify.benchmarks import document, run_benchmark, table
 
+    if out is not None:
+        check_writable(out)
 
-def _recorded_reference(config: Any) -> ReferenceName:
-    """What the search in ``cfg.json`` compared interventions with; clean if it does not say."""
-    search = config.get("search")
-    probe = search.get("probe") if isinstance(search, dict) else None
-    found = probe.get("reference", "clean") if isinstance(probe, dict) else "clean"
-    if found not in get_args(ReferenceName):
-        raise InputError(
-            expected=f"a reference out of {', '.join(get_args(ReferenceName))} in cfg.json",
-            got=reprlib.repr(found),
-            remedy="pass --reference",
-        )
-    return cast(ReferenceName, found)
+    def keep(rows: list[dict[str, Any]]) -> None:
+        if out is not None:
+            write_atomically(out, json.dumps(document(rows), indent=1, allow_nan=False) + "\n")
+
+    with progress_bars(quiet=as_json) as progress:
+        rows = run_benchmark(quick=quick, alone=alone, seconds=seconds, progress=progress, after_row=keep)
+    if as_json:
+        _print_json(document(rows))
+    else:
+        _print_table(table(rows))
 
 
 @app.command()
@@ -385,6 +387,7 @@ def run(arguments: list[str]) -> int:
     # Read by OpenMP when torch is imported. Threads that spin at barriers are at best a little faster on an idle
     # machine; beside another job they were measured to be up to 23 times slower on two cores (benchmarks/README.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a lost process is told with a trace of torch's own
     usage_error = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this typer keeps it
     try:
         result = app(arguments, standalone_mode=False, prog_name="sensverify")

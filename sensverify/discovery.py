@@ -21,29 +21,31 @@ afresh brings nothing along: by default a re-seeded direction keeps the second m
 (its root is 1.2 to 3 times the median one on toys, for the barrier's sake), so that its first steps are that much
 shorter, and Adam's correction for young averages goes by the step of the search. With a ``plateau`` directions that
 gain no more are frozen (:mod:`sensverify.plateau`). Where memory runs out, a step is repeated with fewer directions at
-once (:mod:`sensverify.chunking`).
+once (:mod:`sensverify.chunking`). How the scores of a step are made, in parts and by several processes, is told in
+:mod:`sensverify.parts`.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sensverify import chunking, selectivity
-from sensverify.chunking import Chunking
 from sensverify.claims import Progress, silent
+from sensverify.distributed import ALONE, Group, LostRank
 from sensverify.errors import InputError
-from sensverify.geometry import gram, presence, random_directions, step_on_sphere, tangent, unit_directions
+from sensverify.geometry import gram, random_directions, step_on_sphere, tangent, unit_directions
+from sensverify.memory import Budget
+from sensverify.parts import check_shared, draw, look
+from sensverify.parts import climb as _climb
+from sensverify.parts import score as _scores  # noqa: F401 (what tests call it)
 from sensverify.plateau import Plateau, Watch
-from sensverify.readout import Batch, Readout
+from sensverify.readout import Readout
 from sensverify.search_state import Method, Score, SearchOptions, SearchState, Start, total_steps
-from sensverify.sensitivity import effects
 from sensverify.spectral import most_directions, spectral_directions
 
 DUPLICATE_COSINE = 0.9
@@ -77,8 +79,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-def start_search(readout: Readout, options: SearchOptions) -> SearchState:
+def start_search(readout: Readout, options: SearchOptions, budget: Budget | None = None) -> SearchState:
     """The state before the first step: random directions, activations, or the spectral solution.
+
+    ``budget``: of memory for what is worked on at once (:func:`sensverify.chunking.planned`).
 
     A search that starts from the spectral solution has random directions beside it if there are not enough of those.
     Activations less their mean point, where features are sparse, near every feature as often as it is active; a random
@@ -109,7 +113,7 @@ def start_search(readout: Readout, options: SearchOptions) -> SearchState:
         generator=generator,
         age=torch.zeros(len(directions), dtype=torch.int64),
         watch=Watch.begin(len(directions)),
-        chunking=Chunking(),
+        chunking=chunking.planned(readout, budget),
     )
 
 
@@ -121,40 +125,52 @@ def search(
     progress: Progress = silent,
     after_step: Callable[[SearchState], None] | None = None,
     held_out: Readout | None = None,
+    group: Group = ALONE,
 ) -> SearchState:
     """Run, or go on with, a search; returns the final state with unit ``directions [K, d]``.
 
     ``after_step`` is called with the state after every step; a caller that writes checkpoints does it there.
     ``held_out`` is where a plateau looks, by default ``readout``, at contexts that its steps meet only by chance.
-    Raises as :func:`start_search`, and :class:`~sensverify.errors.InputError` where there is not even memory for one
-    direction at a time.
+    ``group``: the processes that take every step together, each of which calls this with the same state.
+    Raises as :func:`start_search`, :class:`~sensverify.errors.InputError` where there is not even memory for one
+    direction at a time, and as :meth:`sensverify.distributed.Group.total`.
     """
     _check_score(readout, options)
+    check_shared(readout, options, group)
+    if options.plateau is not None and held_out is not None:
+        check_shared(held_out, options, group)
     state = state or start_search(readout, options)
     steps = total_steps(options)
     while state.step < steps and not bool(state.frozen.all()):
-        _step(readout, held_out or readout, options, state)
+        _step(readout, held_out or readout, options, state, group)
         progress("searching", state.step, steps)
         if after_step is not None:
             after_step(state)
     return state
 
 
-def _step(readout: Readout, held_out: Readout, options: SearchOptions, state: SearchState) -> None:
-    """Ascend, look whether that led anywhere, and count; all of it again if memory did not suffice."""
+def _step(readout: Readout, held_out: Readout, options: SearchOptions, state: SearchState, group: Group) -> None:
+    """Ascend, look whether that led anywhere, and count; all of it again if memory did not suffice.
+
+    If a rank was lost on the way, the state is that before the step.
+    """
     before, drawn, steps_taken = copy.copy(state), state.generator.get_state(), len(state.history)
 
     def attempt() -> None:
-        _ascend_once(readout, options, state)
+        _ascend_once(readout, options, state, group)
         if options.plateau is not None and (state.step % options.steps + 1) % options.plateau.every == 0:
-            _look(held_out, options, options.plateau, state)
+            _look(held_out, options, options.plateau, state, group)
 
     def undo() -> None:
         vars(state).update(vars(before))
         del state.history[steps_taken:]
         state.generator.set_state(drawn)
 
-    chunking.with_less_at_once(attempt, undo, state.chunking)
+    try:
+        chunking.with_less_at_once(attempt, undo, state.chunking, shared=group.size > 1)
+    except LostRank:
+        undo()
+        raise
     state.step += 1
     if options.method == "sequential":
         stage = (state.step - 1) // options.steps
@@ -190,7 +206,7 @@ def _active(options: SearchOptions, state: SearchState) -> slice | Tensor:
     return slice(0, options.directions)
 
 
-def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -> None:
+def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState, group: Group = ALONE) -> None:
     """One step of Riemannian Adam on the active directions.
 
     The second moment is one number per direction: a second moment per coordinate would tie the path to the
@@ -199,8 +215,8 @@ def _ascend_once(readout: Readout, options: SearchOptions, state: SearchState) -
     step_in_stage = state.step % options.steps
     active = _active(options, state)
     directions = state.directions[active].clone()
-    given = _draw(readout, options, options.contexts, state.generator)
-    scores, gradient = _climb(readout, options, given, directions, state.chunking)
+    given = draw(readout, options, options.contexts, state.generator, state.chunking, group)
+    scores, gradient = _climb(readout, options, given, directions, state.chunking, group)
     # Deflation keeps sequential directions apart to the end: they have only those found before to keep clear of.
     fading = min(1.0, 2 * (1 - step_in_stage / options.steps)) if options.method == "parallel" else 1.0
     found = state.directions[: active.start] if isinstance(active, slice) else state.directions[state.frozen]
@@ -259,51 +275,17 @@ class _Ages:
         return torch.tensor([[value(t)] for t in self.ages.tolist()], dtype=torch.float64).to(like)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawn:
-    """What all directions are scored on: contexts, their clean read-out ``[B, d_out]``, presences ``[B]``."""
-
-    batch: Batch[Any]
-    clean: Tensor
-    alpha: Tensor
-
-
-def _draw(readout: Readout, options: SearchOptions, contexts: int, generator: torch.Generator) -> _Drawn:
-    batch = readout.sample(contexts, generator)
-    clean = readout.clean(batch)
-    return _Drawn(batch, clean, options.probe.law.stratified(1, len(batch), generator)[0].to(batch.x))
-
-
-def _climb(
-    readout: Readout, options: SearchOptions, given: _Drawn, directions: Tensor, chunking: Chunking
-) -> tuple[Tensor, Tensor]:
-    """Scores ``[S]`` and the gradients ``[S, d]`` of their logarithms, which a direction has to itself."""
-    parts = []
-    for chunk in torch.split(directions, chunking.size(given.clean, readout.width, len(directions))):
-        leaf = chunk.clone().requires_grad_()
-        scores = _scores(readout, options, given.batch, given.clean, leaf, given.alpha)
-        (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)
-        parts.append((scores.detach(), gradient))
-    scores, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
-    return scores, gradients
-
-
-@torch.no_grad()
-def _look(held_out: Readout, options: SearchOptions, plateau: Plateau, state: SearchState) -> None:
+def _look(
+    held_out: Readout, options: SearchOptions, plateau: Plateau, state: SearchState, group: Group = ALONE
+) -> None:
     """Score the directions that moved on the held-out batch, and freeze those that gain no more.
 
     The batch is drawn anew for every look, always the same: there is nothing to keep in memory or in checkpoints.
     """
     generator = torch.Generator(device=held_out.device).manual_seed(options.seed + HELD_OUT_SEED)
-    given = _draw(held_out, options, plateau.contexts, generator)
+    given = draw(held_out, options, plateau.contexts, generator, state.chunking, group)
     which = torch.arange(options.directions)[_active(options, state)]
-    directions = state.directions[which].to(given.batch.x)
-    scores = torch.cat(
-        [
-            _scores(held_out, options, given.batch, given.clean, chunk, given.alpha)
-            for chunk in torch.split(directions, state.chunking.size(given.clean, held_out.width, len(which)))
-        ]
-    )
+    scores = look(held_out, options, given, state.directions[which], state.chunking, group)
     state.watch = state.watch.look(which, scores, plateau)
 
 
@@ -327,28 +309,6 @@ def _barrier_slope(cosines: Tensor) -> Tensor:
     squared = cosines.square()
     slope = 2 * cosines * squared / (1 - squared).clamp_min(SAME)
     return slope.masked_fill_(squared > 1 - SAME, 0.0)  # of the same, neither can be pushed off the other
-
-
-def _scores(
-    readout: Readout, options: SearchOptions, batch: Batch[Any], clean: Tensor, directions: Tensor, alpha: Tensor
-) -> Tensor:
-    """The score ``[S]`` of each direction on this batch; the weights are part of it and carry gradient."""
-    probe = options.probe
-    weights = None
-    if options.score == "plain":
-        table = effects(readout, batch, clean, directions, alpha, probe.distance, probe.reference)
-    else:
-        found = selectivity.effects(readout, batch, clean, directions, alpha, probe.reference)
-        if options.score == "peak":
-            table = selectivity.peaks(found, clean)
-        else:
-            table, weights = found.values, found.weights(options.averaging)
-    if probe.weighting.kind != "none":
-        inactive = probe.weighting.weights(presence(batch.x, directions, readout.centring))
-        weights = inactive if weights is None else inactive * weights
-    if weights is None:
-        return table.mean(1)
-    return (weights * table).sum(1) / weights.sum(1).clamp_min(torch.finfo(table.dtype).tiny)
 
 
 def _likeness(directions: Tensor, others: Tensor, options: SearchOptions) -> Tensor:

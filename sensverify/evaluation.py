@@ -20,6 +20,7 @@ from sensverify.discovery import count_duplicates
 from sensverify.geometry import random_directions, unit_directions
 from sensverify.interventions import set_presence
 from sensverify.readout import Batch, Readout
+from sensverify.scoring import angular_distance
 from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_groups, null_effects
 from sensverify.sites import Site
 from sensverify.statistics import Interval, group_mean, group_ratio
@@ -78,8 +79,10 @@ class Evaluation:
         from rich.table import Table
 
         origin = ", from presence 0" if self.plus.configuration["reference"] == "absent" else ""
+        distance = str(self.plus.configuration["distance"])
+        unit = "" if distance == angular_distance.__name__ else f", {distance}"
         table = Table(
-            title=f"sensitivity (SeS){origin} on held-out contexts, 95 % intervals",
+            title=f"sensitivity (SeS{unit}){origin} on held-out contexts, 95 % intervals",
             caption=f"found/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
             f"{self.duplicates} duplicates; largest null effect {self.largest_null_effect:.1e}",
         )
@@ -89,6 +92,12 @@ class Evaluation:
         for name, interval in self.groups.items():
             table.add_row(name, f"{interval.value:.3e}", f"{interval.low:.3e}", f"{interval.high:.3e}")
         return table
+
+
+def measured_as(probe: Probe, readout: Readout) -> Probe:
+    """``probe`` with the distance that ``readout`` has of its own, if it has one (its ``distance``)."""
+    own = getattr(readout, "distance", None)
+    return probe if own is None else dataclasses.replace(probe, distance=own)
 
 
 def evaluate_directions(
@@ -135,7 +144,7 @@ def _null(readout: Readout, batch: Batch[Any], directions: Tensor, probe: Probe)
     of it there was, ``I_s^0 ∘ I_s^β = I_s^0`` (RN-2).
     """
     if probe.reference == "clean":
-        return null_effects(readout, batch, directions)
+        return null_effects(readout, batch, directions, probe.distance)
     rows = []
     for s in torch.split(directions, 1):
         raised = set_presence(batch.x, s, 0.5, readout.centring)[0]

@@ -237,7 +237,9 @@ def estimate_groups(
 
 
 @torch.no_grad()
-def null_effects(readout: Readout, batch: Batch[Any], directions: Tensor) -> Tensor:
+def null_effects(
+    readout: Readout, batch: Batch[Any], directions: Tensor, distance: Distance = angular_distance
+) -> Tensor:
     """Effects ``[S, B]`` of setting each presence to what it already is: the null control, 0 up to rounding."""
     rho = presence(batch.x, directions, readout.centring)
-    return effects(readout, batch, readout.clean(batch), directions, rho)
+    return effects(readout, batch, readout.clean(batch), directions, rho, distance)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from sensverify.claims import Subject
@@ -24,6 +25,8 @@ class SiteOptions:
 
     ``readout`` says what is measured there: the residual stream or, if the target is the last block, the next-token
     distribution. The read-out of the latter has a ``distance`` of its own, for :class:`sensverify.sensitivity.Probe`.
+    ``memory``: bytes that activations and tables may take, by default a safe share of what is free; ``cache``: where
+    activations are kept that do not fit. Neither changes results.
     """
 
     layer: int
@@ -33,6 +36,8 @@ class SiteOptions:
     limit: int = 512
     seed: int = 0
     readout: Literal["residual", "next_token"] = "residual"
+    memory: int | None = None
+    cache: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

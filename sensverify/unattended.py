@@ -4,8 +4,9 @@ Whatever happens on the way, ``--resume`` goes on from what is on disk, and on a
 that can go wrong for hours of work at once has its answer here or below: a process killed at any moment
 (:mod:`sensverify.checkpoints`, :mod:`sensverify.directions`), a disk that fills up (:mod:`sensverify.waiting`), memory
 that runs out (:mod:`sensverify.chunking`), directions that die or are done (:mod:`sensverify.discovery`), a second
-process in the same folder, and a search in few digits whose scores may not be what they seem: what was searched for in
-less than float32 is evaluated in float32, and both figures are in the record.
+process in the same folder, processes that share the work and are lost (:mod:`sensverify.distributed`), and a search in
+few digits whose scores may not be what they seem: what was searched for in less than float32 is evaluated in float32,
+and both figures are in the record.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ from sensverify.claims import Subject
 from sensverify.directions import CONFIG_NAME, save_directions
 from sensverify.directions import FILE_NAME as DIRECTIONS_NAME
 from sensverify.discovery import count_duplicates, search, start_search
+from sensverify.distributed import Group, LostRank, Shard, device_of_rank, joined, ranks_here
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.evaluation import Evaluation, evaluate_directions
 from sensverify.files import check_writable, make_directory
+from sensverify.memory import LEAST, Budget, available, budget_of
+from sensverify.parts import check_shared
+from sensverify.readout import Readout
 from sensverify.report import machine
 from sensverify.run_record import FILE_NAME as RECORD_NAME
 from sensverify.run_record import RunRecord, now
@@ -49,7 +54,11 @@ NOTE_EVERY = 0.25
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """A search to be done: on what, where in it, how, and the folder ``out`` for everything that comes of it."""
+    """A search to be done: on what, where in it, how, and the folder ``out`` for everything that comes of it.
+
+    ``memory``: what each process may use, such as ``3GB``; by default what the site may. Without either, what is worked
+    on at once may take half of what is free. ``shard``: what is dealt out where a launcher began several processes.
+    """
 
     subject: Subject
     site: SiteOptions
@@ -57,6 +66,8 @@ class Request:
     out: Path
     resume: bool = False
     interval: float = INTERVAL
+    memory: str | Budget | None = None
+    shard: Shard = "contexts"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,36 +80,101 @@ class Outcome:
 
 def discover(
     request: Request, *, listener: Listener | None = None, warn: Warn = unheard, opener: SiteOpener = open_site
-) -> Outcome:
+) -> Outcome | None:
     """Do what is asked for; ``warn`` hears, a line at a time, of what went wrong and was got over.
 
+    Where a launcher began several processes, each calls this: all search, and the first one alone evaluates, writes,
+    and says anything. The others return None.
+
     Raises :class:`~sensverify.errors.InputError` for what cannot be done, before a folder is made where that can be
-    known; :class:`~sensverify.errors.Interrupted` when it was stopped, resumable.
+    known; :class:`~sensverify.errors.Interrupted` when it was stopped or lost a process, resumable.
     """
     check_writable(request.out)
-    started, began = now(), time.monotonic()
+    device = device_of_rank(request.subject.device)
+    request = dataclasses.replace(request, subject=dataclasses.replace(request.subject, device=device))
+    with joined(device, request.shard) as group:
+        if group.rank:
+            _follow(request, group, opener)
+            return None
+        try:
+            return _lead(request, group, listener or Listener(), warn, opener)
+        except BaseException:
+            group.give_up()
+            raise
+
+
+def _open(request: Request, group: Group, opener: SiteOpener) -> tuple[Request, Site, dict[str, Any]]:
+    """The site, ``request`` measured as it has it, and what makes two searches the same one."""
     with memory_expected("the model and its clean pass", "lower --context, or pass a --text with less in it"):
         site = opener(request.subject, request.site)
-    opened = time.monotonic()
     request = dataclasses.replace(request, search=measured_as(request.search, site))
-    configuration = {**site.description, "search": request.search.to_json()}
+    for readout in (site.search, _stopping(site)):
+        check_shared(readout, request.search, group)
+    return request, site, {**site.description, "search": request.search.to_json()}
+
+
+def _stopping(site: Site) -> Readout:
+    """Where a plateau looks."""
+    chosen: Readout = getattr(site, "stopping", None) or site.held_out
+    return chosen
+
+
+def _budget(request: Request, device: torch.device) -> Budget:
+    memory = request.memory
+    if memory is None:
+        memory = None if (size := getattr(request.site, "memory", None)) is None else Budget(total=size)
+    if isinstance(memory, Budget):
+        return memory
+    if memory is not None:
+        return budget_of(memory)
+    free = available(str(device))
+    if device.type == "cpu":  # what is free is free for all processes together
+        free //= ranks_here()
+    # An eighth of a budget is for contexts and another one for tables: here a quarter each of what is free. Two runs of
+    # one seed are to have the same bits: what happens to be free counts only where it is nearly too little.
+    return Budget(total=max(LEAST, 2 * free))
+
+
+def _follow(request: Request, group: Group, opener: SiteOpener) -> None:
+    """Take every step that the first process takes."""
+    request, site, configuration = _open(request, group, opener)
+    state = checkpoints.unpacked(group.share(None), configuration, site.search.device)
+
+    def after_step(state: SearchState) -> None:
+        if group.agreed.is_set():
+            raise Interrupted(f"rank {group.rank} stopped after step {state.step}; rank 0 keeps the checkpoint")
+
+    with interruptible() as stop_requested:
+        group.listen(stop_requested)
+        search(site.search, request.search, state=state, after_step=after_step, held_out=_stopping(site), group=group)
+        group.part_ways()
+
+
+def _lead(request: Request, group: Group, listener: Listener, warn: Warn, opener: SiteOpener) -> Outcome:
+    """Search with the others, if there are any, and do what is done once."""
+    started, began = now(), time.monotonic()
+    request, site, configuration = _open(request, group, opener)
+    opened = time.monotonic()
     state = None
     if request.resume:
         state = checkpoints.load_checkpoint(request.out, configuration, site.search.device, warn)
     resumed = state is not None
     # The last thing that can refuse, so before the folder.
     with memory_expected("the start of the search", "lower --directions, or pass --start random"):
-        state = state or start_search(site.search, request.search)
+        state = state or start_search(site.search, request.search, _budget(request, site.search.device))
     make_directory(request.out)
     with alone_in(request.out):
         sweep(request.out)
         if resumed:
             with contextlib.suppress(InputError, OSError):
                 checkpoints.settle(request.out)
+        if group.size > 1:
+            group.share(checkpoints.packed(state, configuration))
         identity = {"site": dict(site.description), "options": request.search.to_json(), "seed": request.search.seed}
         circumstances = {
             "version": __version__,
             "machine": {**machine(), "device": _device_name(site.search.device)},
+            "processes": group.size,
             "dtype": request.subject.dtype,
             "matmul_precision": torch.get_float32_matmul_precision(),
             "steps_planned": total_steps(request.search),
@@ -107,7 +183,7 @@ def discover(
         record.add_seconds("opening", opened - began)
         for part, seconds in dict(getattr(site, "seconds", {})).items():
             record.add_seconds(part, seconds)
-        run = _Run(request, configuration, record, listener or Listener(), warn)
+        run = _Run(request, configuration, record, listener, warn, group)
         try:
             with interruptible() as stop_requested:
                 state = run.search(site, state, stop_requested, resumed=resumed)
@@ -138,40 +214,54 @@ class _Run:
     """The parts of one run, and what they share."""
 
     def __init__(
-        self, request: Request, configuration: dict[str, Any], record: RunRecord, listener: Listener, warn: Warn
+        self,
+        request: Request,
+        configuration: dict[str, Any],
+        record: RunRecord,
+        listener: Listener,
+        warn: Warn,
+        group: Group,
     ) -> None:
         self.request, self.configuration, self.record = request, configuration, record
-        self.listener, self.warn = listener, warn
+        self.listener, self.warn, self.group = listener, warn, group
         self.pace = Pace()
         self.saver: CheckpointSaver | None = None
-        self.limit: int | None = None
+        self.limits: tuple[int | None, int | None] = (None, None)
         self.noted = 0.0
 
     def search(self, site: Site, state: SearchState, stop: threading.Event, *, resumed: bool) -> SearchState:
         """The search, with checkpoints, to its end."""
         options = self.request.search
+        self.group.listen(stop)
         saver = self.saver = CheckpointSaver(
             self._save,
-            stop,
+            self.group.agreed,
             steps_per_stage=options.steps if options.method == "sequential" else None,
             interval=self.request.interval,
             warn=self.warn,
         )
-        self.limit = state.chunking.limit
+        self.limits = state.chunking.limit, state.chunking.contexts
         with self.record.part("search"):
             if resumed:
                 saver.last_good = state.step
             elif total_steps(options) and saver.try_to_save(state):
                 checkpoints.forget_previous(self.request.out)
             self.record.write(**self._progress(state))
-            state = search(
-                site.search,
-                options,
-                state=state,
-                progress=self.listener,
-                after_step=self._after_step,
-                held_out=getattr(site, "stopping", None) or site.held_out,
-            )
+            try:
+                state = search(
+                    site.search,
+                    options,
+                    state=state,
+                    progress=self.listener,
+                    after_step=self._after_step,
+                    held_out=_stopping(site),
+                    group=self.group,
+                )
+                self.group.part_ways()
+            except LostRank as lost:  # the state is that after the last step that all took
+                if saver.last_good != state.step:
+                    saver.try_to_save(state)
+                raise lost.with_remedy(f"repeat with --resume{self._kept()}, with any number of processes") from lost
             if total_steps(options) and saver.last_good != state.step:
                 saver.try_to_save(state)
         self.record.write(**self._progress(state))
@@ -184,9 +274,10 @@ class _Run:
         if (now := time.monotonic()) - self.noted > NOTE_EVERY:
             self.listener.note("searching", self.pace.note(state.history[-1]))
             self.noted = now
-        if state.chunking.limit != self.limit:
-            self.limit = state.chunking.limit
-            self.warn(f"out of memory at step {state.step}: going on with {self.limit} directions at once")
+        if (limits := (state.chunking.limit, state.chunking.contexts)) != self.limits:
+            what = f"{limits[0]} directions" if limits[0] != self.limits[0] else f"{limits[1]} contexts"
+            self.limits = limits
+            self.warn(f"out of memory at step {state.step}: going on with {what} at once")
         assert self.saver is not None
         self.saver(state)
 
@@ -200,6 +291,7 @@ class _Run:
             "step": state.step,
             "steps_done": len(state.history),
             "directions_at_once": state.chunking.used or None,
+            "contexts_at_once": state.chunking.used_contexts or None,
             "mean_score": float(begun.mean()) if len(begun) else None,
             "duplicates": count_duplicates(state.directions),
             "frozen": int(state.frozen.sum()),

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sensverify import __version__, cli
+from sensverify import __version__, cli, options
 
 COMMAND = [sys.executable, "-m", "sensverify.cli"]
 
@@ -379,9 +379,9 @@ def test_an_interrupt_ends_a_long_claim_in_seconds_and_leaves_nothing_half_writt
 def test_every_start_of_a_search_can_be_asked_for(capsys, tmp_path, tiny_model_folder, tiny_text):
     from sensverify import discovery
 
-    assert cli.Start == discovery.Start
+    assert options.StartName == discovery.Start
     found = {}
-    for start in get_args(cli.Start):
+    for start in get_args(options.StartName):
         out = tmp_path / start
         assert invoke(capsys, *discover(tiny_model_folder, tiny_text, out, "--steps", 1, "--start", start))[0] == 0
         assert json.loads((out / "cfg.json").read_text())["search"]["start"] == start

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from sensverify import checkpoints, discovery, files, unattended, waiting
@@ -610,6 +612,20 @@ def test_no_memory_for_one_direction_is_told_with_what_to_lower():
         search(Network(room=0, error=ZeroDivisionError()), OPTIONS)
     with pytest.raises(RuntimeError, match="shapes"):
         search(Network(room=0, error=RuntimeError("shapes do not fit")), OPTIONS)
+
+
+def test_a_checkpoint_from_before_contexts_were_had_in_parts_is_gone_on_from(tmp_path):
+    whole = search(Network(), OPTIONS, after_step=lambda s: s.step == 4 and save_checkpoint(tmp_path, s, {}))
+    path = tmp_path / checkpoints.FILE_NAME
+    payload = path.read_bytes()[32:]
+    tensors, header = safetensors.torch.load(payload), checkpoints._header(payload)
+    kept = {name: value for name, value in header.items() if name not in ("contexts_at_once", "pairs_at_once")}
+    assert len(kept) == len(header) - 2
+    older = safetensors.torch.save(tensors, metadata=kept)
+    path.write_bytes(hashlib.sha256(older).digest() + older)
+    resumed = load_checkpoint(tmp_path, {}, torch.device("cpu"))
+    assert (resumed.step, resumed.chunking.pairs, resumed.chunking.contexts) == (4, None, None)
+    assert same(search(Network(), OPTIONS, state=resumed), whole)
 
 
 def test_a_lowered_number_of_directions_at_once_outlives_the_process(tmp_path):

@@ -1,0 +1,52 @@
+"""What ``cfg.json`` says of how directions were found, for whoever scores them in the same way."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from sensverify.errors import InputError
+from sensverify.options import ReadoutName, ReferenceName
+
+
+def recorded_number(config: Mapping[str, Any], name: str, given: int | None) -> int:
+    """The option given, or else what ``cfg.json`` recorded.
+
+    Raises :class:`~sensverify.errors.InputError` where there is neither.
+    """
+    value = config.get(name) if given is None else given
+    if not isinstance(value, int):
+        raise InputError(
+            expected=f"{name!r} in cfg.json or on the command line", got="neither", remedy=f"pass --{name}"
+        )
+    return value
+
+
+def recorded_readout(config: Mapping[str, Any]) -> str:
+    """What was measured; the residual stream if ``cfg.json`` does not say.
+
+    Raises :class:`~sensverify.errors.InputError` for what is none.
+    """
+    return _name(config.get("readout", "residual"), "readout", get_args(ReadoutName))
+
+
+def recorded_reference(config: Mapping[str, Any]) -> str:
+    """What the search in ``cfg.json`` compared interventions with; clean if it does not say.
+
+    Raises :class:`~sensverify.errors.InputError` for what is none.
+    """
+    search = config.get("search")
+    probe = search.get("probe") if isinstance(search, dict) else None
+    found = probe.get("reference", "clean") if isinstance(probe, dict) else "clean"
+    return _name(found, "reference", get_args(ReferenceName))
+
+
+def _name(found: object, option: str, names: tuple[str, ...]) -> str:
+    if found not in names:
+        raise InputError(
+            expected=f"a {option} out of {', '.join(names)} in cfg.json",
+            got=reprlib.repr(found),
+            remedy=f"pass --{option}",
+        )
+    return str(found)
