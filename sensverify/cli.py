@@ -73,21 +73,11 @@ def sensverify(
 @app.command("list")
 def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
     """List every claim: ID, expected verdict, statement."""
-    from sensverify.suites import load_suites, select
+    from sensverify.suites import listing, load_suites, select
 
     chosen = select(load_suites(), names=suites or ())
     if as_json:
-        rows = [
-            {
-                "id": claim.id,
-                "suite": name,
-                "statement": claim.statement,
-                "source": claim.source,
-                "expected": claim.expected.value,
-            }
-            for name, claim in chosen
-        ]
-        _print_json({"schema": 1, "claims": rows})
+        _print_json(listing(chosen))
         return
     for name, claim in chosen:
         _say(f"{claim.id:<14} {name:<11} {claim.expected.value:<12} {claim.statement}")
@@ -379,7 +369,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks politely gets the report and the code too
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it to jobs in the background
             signal.signal(number, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    exec(
+        ""
+    )  # `python -m` ends by SIGINT if an interrupt has ever passed through exec, whoever caught it; this forgets it
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

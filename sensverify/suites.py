@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sensverify.claims import Claim, Suite
 from sensverify.errors import SuiteError, UsageError
@@ -108,3 +109,18 @@ def select(
             )
     wanted = {claim_id.upper() for claim_id in ids}
     return [(name, claim) for name, claim in chosen if not wanted or claim.id.upper() in wanted]
+
+
+def listing(chosen: Iterable[tuple[str, Claim]]) -> dict[str, Any]:
+    """What ``list --json`` prints: suite and claim of each of ``chosen``."""
+    rows = [
+        {
+            "id": claim.id,
+            "suite": name,
+            "statement": claim.statement,
+            "source": claim.source,
+            "expected": claim.expected.value,
+        }
+        for name, claim in chosen
+    ]
+    return {"schema": 1, "claims": rows}
