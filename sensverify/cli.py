@@ -379,7 +379,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks politely gets the report and the code too
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell leaves it to jobs in the background
             signal.signal(number, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    exec(
+        ""
+    )  # `python -m` ends by SIGINT if an interrupt has ever passed through exec, whoever caught it; this forgets it
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -283,6 +283,21 @@ def test_ctrl_c_saves_and_ends_with_code_3(tmp_path, tiny_model_folder, tiny_tex
     assert err.count("\n") == 1
 
 
+def test_an_interrupt_that_passed_through_exec_ends_with_code_3_too(tmp_path):
+    """As it does in a library that makes code: `python -m` would end by the signal, whatever the exit code."""
+    (tmp_path / "interrupted.py").write_text(
+        "from sensverify import cli\n"
+        "def run(arguments):\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        return 3\n"
+        "cli.run = run\n"
+        "cli.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path).returncode == 3
+
+
 def test_an_interrupted_verify_leaves_what_was_decided(tmp_path):
     command = [*COMMAND, "verify", "proofs", "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

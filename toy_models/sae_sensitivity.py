@@ -81,6 +81,7 @@ def _judge(
         evidence={
             "ratio_to_random": {f"{row.toy}, seed {row.seed}": of(row).to_json() for row in rows},
             "required": REQUIRED_RATIO,
+            "seeds": sorted({row.seed for row in rows}),
             **(beside or {}),
         },
         witness={"toy": lowest.toy, "seed": lowest.seed, "ratio": of(lowest).to_json()}
