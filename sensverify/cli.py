@@ -20,34 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from sensverify import __version__
+from sensverify import options as offered
 from sensverify.claims import Profile, Run, Subject
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.files import check_writable, make_directory, write_atomically
 from sensverify.memory import parse_size
-from sensverify.options import (
-    AsJson,
-    Cache,
-    Context,
-    Device,
-    DType,
-    Memory,
-    Method,
-    Model,
-    Offline,
-    Out,
-    ReadoutKind,
-    ReadoutName,
-    Reference,
-    ReferenceName,
-    Revision,
-    Revive,
-    Seed,
-    Shard,
-    Start,
-    StopOnPlateau,
-    Suites,
-    Text,
-)  # fmt: skip
 from sensverify.waiting import progress_bars
 
 if TYPE_CHECKING:
@@ -80,7 +57,7 @@ def sensverify(
 
 
 @app.command("list")
-def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
+def list_claims(suites: offered.Suites = None, as_json: offered.AsJson = False) -> None:
     """List every claim: ID, expected verdict, statement."""
     from sensverify.suites import listing, load_suites, select
 
@@ -94,19 +71,19 @@ def list_claims(suites: Suites = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    suites: Suites = None,
+    suites: offered.Suites = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only this claim; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for verdicts.json, report.html, artefacts.")] = None,
-    as_json: AsJson = False,
-    seed: Seed = 0,
+    as_json: offered.AsJson = False,
+    seed: offered.Seed = 0,
     profile: Annotated[Profile, typer.Option(help="How much is drawn and trained.")] = "quick",
-    model: Model = "embedded",
-    revision: Revision = None,
-    device: Device = "cpu",
-    dtype: DType = "float32",
-    text: Text = None,
+    model: offered.Model = "embedded",
+    revision: offered.Revision = None,
+    device: offered.Device = "cpu",
+    dtype: offered.DType = "float32",
+    text: offered.Text = None,
     predictions: Annotated[Path | None, typer.Option(help="Predictions to judge the model by.")] = None,
-    offline: Offline = False,
+    offline: offered.Offline = False,
 ) -> None:
     """Check claims and write a report; exit 0 only if every verdict is the expected one."""
     from sensverify import report
@@ -158,32 +135,32 @@ def verify(
 
 @app.command()
 def discover(
-    out: Out,
+    out: offered.Out,
     layer: Annotated[int, typer.Option(help="Block after whose output one intervenes (a).")],
     target: Annotated[int, typer.Option(help="Block after whose output one measures (b > a).")],
-    model: Model = "embedded",
+    model: offered.Model = "embedded",
     offset: Annotated[int, typer.Option(help="Tokens between intervention and measurement (t).")] = 1,
     directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
-    method: Annotated[Method, typer.Option(help="How directions are searched for.")] = "parallel",
-    start: Start = "random",
-    reference: Reference = "clean",
-    text: Text = None,
-    context: Context = 64,
+    method: Annotated[offered.Method, typer.Option(help="How directions are searched for.")] = "parallel",
+    start: offered.Start = "random",
+    reference: offered.Reference = "clean",
+    text: offered.Text = None,
+    context: offered.Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
-    readout: ReadoutKind = "residual",
-    memory: Memory = None,
-    cache: Cache = None,
-    shard: Shard = "contexts",
-    stop_on_plateau: StopOnPlateau = False,
-    revive: Revive = False,
+    readout: offered.ReadoutKind = "residual",
+    memory: offered.Memory = None,
+    cache: offered.Cache = None,
+    shard: offered.Shard = "contexts",
+    stop_on_plateau: offered.StopOnPlateau = False,
+    revive: offered.Revive = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    seed: Seed = 0,
-    revision: Revision = None,
-    device: Device = "cpu",
-    dtype: DType = "float32",
-    offline: Offline = False,
-    as_json: AsJson = False,
+    seed: offered.Seed = 0,
+    revision: offered.Revision = None,
+    device: offered.Device = "cpu",
+    dtype: offered.DType = "float32",
+    offline: offered.Offline = False,
+    as_json: offered.AsJson = False,
 ) -> None:
     """Find the directions to which a model's later computation is most sensitive."""
     from sensverify import unattended
@@ -218,30 +195,30 @@ def discover(
 @app.command()
 def score(
     directions: Annotated[Path, typer.Argument(help="directions.safetensors, or the folder that holds it.")],
-    model: Model = "embedded",
+    model: offered.Model = "embedded",
     layer: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
     target: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
     offset: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
     reference: Annotated[
-        ReferenceName | None,
+        offered.ReferenceName | None,
         typer.Option(help="As `discover` has it; as recorded in cfg.json by default, or else clean."),
     ] = None,
     readout: Annotated[
-        ReadoutName | None, typer.Option(help="As `discover` has it; as recorded in cfg.json by default.")
+        offered.ReadoutName | None, typer.Option(help="As `discover` has it; as recorded in cfg.json by default.")
     ] = None,
-    text: Text = None,
-    context: Context = 64,
-    memory: Memory = None,
-    cache: Cache = None,
-    seed: Seed = 0,
-    revision: Revision = None,
-    device: Device = "cpu",
-    dtype: DType = "float32",
-    offline: Offline = False,
+    text: offered.Text = None,
+    context: offered.Context = 64,
+    memory: offered.Memory = None,
+    cache: offered.Cache = None,
+    seed: offered.Seed = 0,
+    revision: offered.Revision = None,
+    device: offered.Device = "cpu",
+    dtype: offered.DType = "float32",
+    offline: offered.Offline = False,
     allow_other_model: Annotated[
         bool, typer.Option("--allow-other-model", help="Score directions found on other weights.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: offered.AsJson = False,
 ) -> None:
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
     from sensverify.directions import check_belongs, load_directions
@@ -256,14 +233,14 @@ def score(
         target=recorded_number(found.config, "target", target),
         offset=recorded_number(found.config, "offset", offset),
         context=context,
-        readout=cast(ReadoutName, readout or recorded_readout(found.config)),
+        readout=cast(offered.ReadoutName, readout or recorded_readout(found.config)),
         memory=None if memory is None else parse_size(memory),
         cache=cache,
     )
     chosen = reference or recorded_reference(found.config)
     subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
     site = open_site(subject, site_options)
-    probe = measured_as(Probe(reference=cast(ReferenceName, chosen)), site.held_out)
+    probe = measured_as(Probe(reference=cast(offered.ReferenceName, chosen)), site.held_out)
     check_belongs(
         found,
         width=site.held_out.width,
@@ -283,7 +260,7 @@ def score(
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Only the rows that the README has ratios for.")] = False,
     alone: Annotated[bool, typer.Option("--alone", help="Without the other ways, which take longest.")] = False,
-    as_json: AsJson = False,
+    as_json: offered.AsJson = False,
     out: Annotated[Path | None, typer.Option(help="File for the figures, written anew after every row.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each way of measuring.", min=0.01)] = 3.0,
 ) -> None:
@@ -315,7 +292,7 @@ def colouring(
     k: Annotated[int | None, typer.Option(help="Ask about sets of this size.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds for the exact search.")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="Folder for colouring.json and colouring.html.")] = None,
-    as_json: AsJson = False,
+    as_json: offered.AsJson = False,
 ) -> None:
     """Find a large set of points on which a symmetric F(x, y) misses a value."""
     from sensverify.colouring import ColouringRequest, examine_colouring, write_answer
