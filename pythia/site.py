@@ -8,7 +8,8 @@ from pythia.loading import LanguageModel, load_model
 from pythia.next_token import NextTokenReadout, check_next_token_site
 from pythia.readout import LanguageModelReadout, check_site
 from sensverify.claims import Progress, Subject, silent
-from sensverify.memory import Budget, budget_of
+from sensverify.distributed import ranks_here
+from sensverify.memory import LEAST, Budget, budget_of
 from sensverify.sites import Site, SiteOptions
 
 
@@ -27,7 +28,10 @@ def open_site(subject: Subject, options: SiteOptions, progress: Progress = silen
     check = check_next_token_site if options.readout == "next_token" else check_site
     check(model.depth, layer=options.layer, target=options.target, offset=options.offset)
     corpus = read_corpus(model, subject.text, length=options.context, limit=options.limit, seed=options.seed)
-    budget = budget_of(device=str(model.device)) if options.memory is None else Budget(total=options.memory)
+    if options.memory is None:  # what is free is free for all processes on this machine together
+        budget = Budget(total=max(LEAST, budget_of(device=str(model.device)).total // ranks_here()))
+    else:
+        budget = Budget(total=options.memory)
     keeping = Keeping(budget=budget, cache=options.cache, progress=progress)
     return site_of(model, corpus, options, keeping)
 

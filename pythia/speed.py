@@ -21,9 +21,7 @@ import copy
 import dataclasses
 import functools
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -38,6 +36,7 @@ from pythia.readout import LanguageModelReadout
 from sensverify.claims import Progress, silent
 from sensverify.geometry import random_directions
 from sensverify.interventions import set_presence
+from sensverify.memory import largest_resident
 from sensverify.scoring import angular_distance
 from sensverify.sensitivity import directions_at_once, effects
 
@@ -139,12 +138,12 @@ def row(case: Case) -> dict[str, Any]:
     """One row, measured in this process."""
     model = random_model_of_70m_shape(case.depth)
     windows = torch.randint(50_000, (case.contexts, case.length), generator=torch.Generator().manual_seed(0))
-    before = _resident()
+    before = largest_resident()
     readout = LanguageModelReadout(model, windows, layer=case.layer, target=case.target, offset=case.offset)
     pairs = case.directions * case.contexts
     ways = {"ours": (ours(readout, case, fresh=False), pairs), "fresh": (ours(readout, case, fresh=True), pairs)}
     ways["fresh"][0]()  # before the others, so that the memory is ours
-    peak = _resident() - before
+    peak = largest_resident() - before
     for name in case.others:
         made = _MAKERS[name](model, windows, case)
         if made is not None:
@@ -356,12 +355,6 @@ _MAKERS: dict[str, Callable[[LanguageModel, Tensor, Case], Callable[[], None] | 
     "cached": cached,
     "transformer_lens": transformer_lens,
 }
-
-
-def _resident() -> int:
-    """Bytes: the largest resident memory that this process has had."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else 1024 * largest
 
 
 def _spread(values: list[float]) -> float:

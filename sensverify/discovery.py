@@ -42,7 +42,6 @@ from sensverify.geometry import gram, random_directions, step_on_sphere, tangent
 from sensverify.memory import Budget
 from sensverify.parts import check_shared, draw, look
 from sensverify.parts import climb as _climb
-from sensverify.parts import score as _scores  # noqa: F401 (what tests call it)
 from sensverify.plateau import Plateau, Watch
 from sensverify.readout import Readout
 from sensverify.search_state import Method, Score, SearchOptions, SearchState, Start, total_steps

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from pathlib import Path
 
 from sensverify.errors import InputError
@@ -82,6 +83,22 @@ def available(device: str = "cpu", *, root: Path = Path("/")) -> int:
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     known = [size for size in (_of_system(root), *_of_groups(root)) if size is not None]
     return max(0, min(known)) if known else FALLBACK
+
+
+def largest_resident(*, root: Path = Path("/")) -> int:
+    """Bytes of the largest resident memory that this process has had since its program began; 0 if no system tells.
+
+    What ``getrusage`` says includes, on Linux, what the process had before it ran this program: a copy of its parent.
+    """
+    for line in _lines(root / "proc/self/status"):
+        found = re.fullmatch(r"VmHWM:\s+([0-9]+) kB", line.strip())
+        if found:
+            return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _of_system(root: Path) -> int | None:

@@ -205,3 +205,21 @@ def test_a_score_and_its_gradient_made_in_parts_of_contexts_are_those_of_the_who
 def test_reading_a_size_loads_no_torch():
     code = "import sys, sensverify.memory as m; m.budget_of('3GB'); m.available(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_largest_resident_memory_is_this_programs_and_not_its_parents():
+    """A child of a large process, that makes 64 MB itself: what getrusage tells includes its parent's."""
+    weight = bytearray(2**28)
+    for page in range(0, len(weight), 4096):
+        weight[page] = 1
+    program = (
+        "from sensverify.memory import largest_resident\n"
+        "before = largest_resident()\n"
+        "made = bytearray(b'1') * 2**26\n"
+        "print(before, largest_resident() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, made = map(int, done.stdout.split())
+    if sys.platform == "linux":
+        assert 0 < before < 2**27
+        assert 0.9 * 2**26 < made < 2**27

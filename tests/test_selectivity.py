@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensverify import discovery, selectivity, sensitivity
+from sensverify import parts, selectivity, sensitivity
 from sensverify.checkpoints import load_checkpoint, save_checkpoint
 from sensverify.discovery import SearchOptions, search, start_search
 from sensverify.errors import InputError
@@ -254,7 +254,7 @@ def test_the_gradient_that_a_search_follows_is_the_finite_difference(score, refe
     options = SearchOptions(score=score, averaging=averaging, probe=probe)
 
     def objective(s):
-        return discovery._scores(units, options, batch, units.clean(batch), s, alpha)
+        return parts.score(units, options, batch, units.clean(batch), s, alpha)
 
     # Weights by effect are divided by a number that carries no gradient; it cancels, and so must its gradient.
     assert torch.autograd.gradcheck(objective, (s,), eps=1e-6, atol=1e-7)
@@ -266,7 +266,7 @@ def test_a_search_scores_what_the_estimate_says(reference):
     batch, s = units.sample(20, seeded(52)), random_directions(4, WIDTH, Centring.NONE, seeded(53), torch.float64)
     alpha = torch.full((20,), 0.5, dtype=torch.float64)
     for score, measure in (("selective", "concentration"), ("peak", "peak")):
-        scored = discovery._scores(units, SearchOptions(score=score, probe=probe), batch, units.clean(batch), s, alpha)
+        scored = parts.score(units, SearchOptions(score=score, probe=probe), batch, units.clean(batch), s, alpha)
         estimated = estimate_on(units, batch, s, generator=seeded(), draws=1, probe=probe, measure=measure)
         assert torch.allclose(scored, estimated.mean, rtol=1e-12)
         assert (estimated.configuration["score"], estimated.configuration["reference"]) == (score, reference)

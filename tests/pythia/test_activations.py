@@ -404,27 +404,25 @@ def test_progress_is_told_in_windows(kind, tmp_path, monkeypatch):
 
 
 HUNGRY = """
-import json, resource, sys, torch  # what follows is a program of its own, so that its peak is its own
+import json, sys, torch  # what follows is a program of its own, so that its peak is its own
 from pathlib import Path
 from pythia.activations import Activations, CleanPass, Layout, MemoryStore
 from pythia.disk_store import DiskStore
+from sensverify.memory import largest_resident
 layout = Layout(length=64, width=256, blocks=1, groups=4, head_width=64, dtype=torch.float32)
 
 def run(tokens):
     stream = torch.full((len(tokens), 64, 256), 0.5)
     return Activations(stream, stream.clone(), torch.full((len(tokens), 64, *layout.cached), 0.25))
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
 def growth(windows, folder):
     clean = CleanPass(run=run, windows=torch.zeros(windows, 64, dtype=torch.long), layout=layout, windows_per_pass=4)
-    before = peak()
+    before = largest_resident()
     store = MemoryStore(clean) if folder is None else DiskStore(clean, Path(sys.argv[1]) / folder)
     for seed in range(3):
         rows = torch.randint(windows, (16,), generator=torch.Generator().manual_seed(seed))
         assert float(store.gather(rows, rows % 63, 1).residuals.mean()) == 0.5
-    return (peak() - before) / layout.size(windows)
+    return (largest_resident() - before) / layout.size(windows)
 
 growth(4, "small")  # whatever libraries set up, they have now
 print(json.dumps({"disk": growth(600, "large"), "memory": growth(600, None)}))
@@ -591,20 +589,38 @@ def test_pairs_and_contexts_take_no_more_than_they_are_said_to(parity, kind, sit
 
 
 def test_a_site_keeps_both_texts_within_one_budget(tiny_model_folder, tiny_text, tmp_path):
-    from pythia.site import open_site
-    from sensverify.claims import Subject
+    from pythia.corpus import read_corpus
+    from pythia.loading import load_model
+    from pythia.site import site_of
     from sensverify.sites import SiteOptions
 
-    subject = Subject(model=str(tiny_model_folder), text=tiny_text)
+    model = load_model(str(tiny_model_folder))
     options = SiteOptions(layer=1, target=2, offset=1, context=32, limit=60)
-    in_memory = open_site(subject, options)
+    corpus = read_corpus(model, tiny_text, length=options.context, limit=options.limit, seed=options.seed)
+    in_memory = site_of(model, corpus, options)
     size = 4 * sum(4 * part.residuals.numel() for part in (in_memory.search, in_memory.held_out))  # x, y, key, value
     for share, files in ((2.01, 0), (1.99, 2)):
         keeping = Keeping(budget=Budget(total=2**26, share=share * size / 2**26), cache=tmp_path)
-        site = open_site(subject, options, keeping)
+        site = site_of(model, corpus, options, keeping)
         assert len(files_of(tmp_path)) == files
         for ours, theirs in ((site.search, in_memory.search), (site.held_out, in_memory.held_out)):
             assert same_bits(ours.residuals, theirs.residuals)
             one, other = (part.sample(9, torch.Generator().manual_seed(7)) for part in (ours, theirs))
             assert same_bits(one.x, other.x)
             assert torch.equal(one.state.positions, other.state.positions)
+
+
+def test_an_opened_site_keeps_activations_where_its_options_say(tiny_model_folder, tiny_text, tmp_path, monkeypatch):
+    from pythia import site
+    from sensverify.claims import Subject
+    from sensverify.sites import SiteOptions
+
+    monkeypatch.setattr(site, "site_of", lambda model, corpus, options, keeping: keeping)
+    subject = Subject(model=str(tiny_model_folder), text=tiny_text)
+    options = SiteOptions(layer=1, target=2, offset=1, context=32, limit=60, memory=2**27, cache=tmp_path)
+    heard = []
+    keeping = site.open_site(subject, options, lambda *said: heard.append(said))
+    assert (keeping.budget, keeping.cache) == (Budget(total=2**27), tmp_path)
+    keeping.progress("running", 1, 2)
+    assert heard == [("running", 1, 2)]
+    assert site.open_site(subject, SiteOptions(layer=1, target=2, offset=1, context=32)).budget.total > 2**24
