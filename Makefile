@@ -35,6 +35,7 @@ wheel: $(INSTALLED)
 	rm -rf build/wheel/venv
 
 bench: $(INSTALLED)
+	$(BIN)/sensverify bench --json
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 # Breaks the engine in some 230 places, one at a time, and counts what `verify proofs` notices (about half an hour).
