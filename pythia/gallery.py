@@ -23,10 +23,9 @@ BEFORE, AFTER = 12, 6
 
 def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
     """``W_U (γ ⊙ Ps) [S, V]`` for ``directions [S, d]``: the direct path's effect on each token's logit."""
-    final_norm = model.network.gpt_neox.final_layer_norm
-    centred = directions - directions.mean(1, keepdim=True)
-    weights: Tensor = (centred * final_norm.weight).to(model.network.dtype) @ model.network.lm_head.weight.T
-    return weights
+    architecture = model.architecture
+    read = architecture.centring.project(directions) * architecture.final_norm.gain
+    return read.to(model.network.dtype) @ architecture.unembedding.weight.T
 
 
 def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pythia import subject
+from pythia.architectures import Norm
 from pythia.loading import LanguageModel
 from pythia.subject import corpus, model, prediction
 from sensverify import formulas
@@ -56,16 +57,15 @@ class Scaling:
 def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) -> list[Scaling]:
     """One :class:`Scaling` per block and factor on ``windows [N, L]``, positions before ``first_position`` left out."""
     rows = []
-    for index, block in enumerate(model.network.gpt_neox.layers):
-        norms = [block.input_layernorm]
-        if block.use_parallel_residual:  # otherwise the second norm reads x + Attn, which is not x scaled
-            norms.append(block.post_attention_layernorm)
-        plain = _pass(model, windows, block, norms, 1.0)
+    for index, block in enumerate(model.architecture.blocks):
+        # where attention and MLP do not run in parallel, the second norm reads x + Attn, which is not x scaled
+        norms = [block.attention_norm, block.mlp_norm] if block.parallel else [block.attention_norm]
+        plain = _pass(model, windows, index, 1.0)
         for factor in FACTORS:
-            scaled = _pass(model, windows, block, norms, factor)
+            scaled = _pass(model, windows, index, factor)
+            x, kx = plain.input[:, first_position:], scaled.input[:, first_position:]
             norm_distance, gain = 0.0, 0.0
-            for norm, before, after in zip(norms, plain.inputs, scaled.inputs, strict=True):
-                x, kx = before[:, first_position:], after[:, first_position:]
+            for norm in norms:
                 norm_distance = max(norm_distance, float(angular_distance(_bare(norm, x), _bare(norm, kx)).max()))
                 gain = max(gain, _gain_excess(norm, x, kx, factor))
             residual = angular_distance(plain.output[:, first_position:], scaled.output[:, first_position:])
@@ -73,19 +73,19 @@ def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) 
     return rows
 
 
-def _bare(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+def _bare(norm: Norm, x: Tensor) -> Tensor:
     """The norm's output before its affine part, by torch's own kernel."""
-    return nn.functional.layer_norm(x, norm.normalized_shape, None, None, norm.eps)
+    return dataclasses.replace(norm, gain=torch.ones_like(norm.gain), shift=None)(x)
 
 
-def _gain_excess(norm: nn.LayerNorm, x: Tensor, kx: Tensor, factor: float) -> float:
+def _gain_excess(norm: Norm, x: Tensor, kx: Tensor, factor: float) -> float:
     """Largest measured ``|g² − 1|`` over LN-2's bound, the bound widened by the rounding of measuring it."""
     squared_gain = (_bare(norm, kx).double().square().sum(-1)) / (_bare(norm, x).double().square().sum(-1))
-    variance = formulas.variance(x.double())[..., 0]
+    variance = norm.centring.project(x.double()).square().mean(-1)
     if factor >= 1:
-        bound = formulas.layer_norm_gain_bound(variance, norm.eps, factor)
+        bound = formulas.layer_norm_gain_bound(variance, norm.epsilon, factor)
     else:
-        bound = formulas.layer_norm_gain_bound_shrinking(variance, norm.eps, factor).clamp(max=1.0)
+        bound = formulas.layer_norm_gain_bound_shrinking(variance, norm.epsilon, factor).clamp(max=1.0)
     # g² is a quotient of sums of d squares of numbers that each carry a few roundings of the norm's kernel.
     rounding = 16 * torch.finfo(x.dtype).eps
     return float(((squared_gain - 1).abs() / (bound + rounding)).max())
@@ -93,33 +93,28 @@ def _gain_excess(norm: nn.LayerNorm, x: Tensor, kx: Tensor, factor: float) -> fl
 
 @dataclasses.dataclass
 class _Captured:
-    inputs: list[Tensor]
+    input: Tensor
     output: Tensor
 
 
-def _pass(
-    model: LanguageModel, windows: Tensor, block: nn.Module, norms: list[nn.LayerNorm], factor: float
-) -> _Captured:
-    """Run the model with the input of ``block`` multiplied by ``factor``; what its norms read and what it returns."""
-    captured = _Captured([], torch.empty(0))
+def _pass(model: LanguageModel, windows: Tensor, index: int, factor: float) -> _Captured:
+    """Run the model with the input of block ``index`` multiplied by ``factor``; what it reads and what it returns."""
+    captured, block = _Captured(torch.empty(0), torch.empty(0)), model.architecture.modules[index]
 
     def scale(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        captured.input = (args[0] if args else kwargs["hidden_states"]) * factor
         if args:
-            return (args[0] * factor, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] * factor}
-
-    def keep_input(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        captured.inputs.append(args[0])
+            return (captured.input, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": captured.input}
 
     def keep_output(_module: nn.Module, _args: Any, output: Any) -> None:
         captured.output = output if isinstance(output, Tensor) else output[0]
 
     with _hooks(
         block.register_forward_pre_hook(scale, with_kwargs=True),
-        *(norm.register_forward_pre_hook(keep_input) for norm in norms),
         block.register_forward_hook(keep_output),
     ):
-        model.network.gpt_neox(input_ids=windows, use_cache=False)
+        model.architecture.body(input_ids=windows, use_cache=False)
     return captured
 
 

@@ -84,16 +84,17 @@ class Plane:
         self.centred = centring.project(x).double()
         lengths = torch.linalg.vector_norm(self.centred, dim=1)
         self.lengths = torch.where(lengths > 0, lengths, 1.0)
-        rho, _ = _presences(self.directions.detach().double(), self.centred, self.lengths)
+        rho, self.scale = _presences(self.directions.detach().double(), self.centred, self.lengths)
         # a zero activation, and NaN, among them
         self.is_steep = ~((1 - rho) * (1 + rho) * (lengths > 0) > NEARLY_PARALLEL**2)
         self.steep = self.is_steep.nonzero()
+        self.rho = rho.masked_fill(self.is_steep, 0.0) if len(self.steep) else rho
 
     def coordinates(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """``(along, across)``, ``[S, B]`` each in the dtype of ``x``, for presences ``alpha``, ``[]`` or ``[B]`` or
         ``[S, B]``."""
         along, across = _Coordinates.apply(  # type: ignore[no-untyped-call]
-            self.directions, self.centred, self.lengths, self.is_steep if len(self.steep) else None, alpha.double()
+            self.directions, self, alpha.double()
         )
         return along, across
 
@@ -110,16 +111,10 @@ def _presences(units: Tensor, centred: Tensor, lengths: Tensor) -> tuple[Tensor,
     return units @ centred.T / (scale * lengths), scale
 
 
-def _coordinates(
-    directions: Tensor, centred: Tensor, lengths: Tensor, steep: Tensor | None, alpha: Tensor
-) -> tuple[Tensor, ...]:
-    """``(along, across)`` in float64, then what they are made of: ``ρ``, ``1 − ρ²`` and the directions' lengths."""
-    rho, scale = _presences(directions.double(), centred, lengths)
-    if steep is not None:
-        rho = rho.masked_fill(steep, 0.0)
-    sine_squared = (1 - rho) * (1 + rho)
-    across = ((1 - alpha) * (1 + alpha)).sqrt() / sine_squared.sqrt()  # apart: it may be √0 on top
-    return lengths * (alpha - across * rho) / scale, across, rho, sine_squared, scale
+def _coordinates(rho: Tensor, scale: Tensor, lengths: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """``(along, across)`` in float64."""
+    across = ((1 - alpha) * (1 + alpha)).sqrt() / ((1 - rho) * (1 + rho)).sqrt()  # apart: it may be √0 on top
+    return lengths * (alpha - across * rho) / scale, across
 
 
 class _Coordinates(torch.autograd.Function):
@@ -127,26 +122,26 @@ class _Coordinates(torch.autograd.Function):
     ``d along/dρ = −‖Px‖·across/(1 − ρ²)``, a few small tables where autograd keeps twenty."""
 
     @staticmethod
-    def forward(
-        ctx: Any, directions: Tensor, centred: Tensor, lengths: Tensor, steep: Tensor | None, alpha: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        along, across, rho, sine_squared, scale = _coordinates(directions, centred, lengths, steep, alpha)
-        ctx.constants = centred, lengths, steep, alpha
-        ctx.save_for_backward(directions, along, across, rho, sine_squared, scale)
+    def forward(ctx: Any, directions: Tensor, plane: Plane, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        along, across = _coordinates(plane.rho, plane.scale, plane.lengths, alpha)
+        ctx.constants = plane.centred, plane.lengths, plane.is_steep, alpha
+        ctx.save_for_backward(directions, along, across, plane.rho, plane.scale)
         return along.to(directions.dtype), across.to(directions.dtype)
 
     @staticmethod
     def backward(ctx: Any, of_along: Tensor, of_across: Tensor) -> tuple[Tensor | None, ...]:
-        directions, along, across, rho, sine_squared, scale = ctx.saved_tensors
-        centred, lengths, *_ = ctx.constants
+        directions, along, across, rho, scale = ctx.saved_tensors
+        centred, lengths, steep, alpha = ctx.constants
         if torch.is_grad_enabled():  # whoever asks for second derivatives gets those of the formula
-            outputs = [one.to(directions.dtype) for one in _coordinates(directions, *ctx.constants)[:2]]
-            return *derivatives(outputs, [directions], [of_along, of_across], [True]), None, None, None, None
+            again, its_scale = _presences(directions.double(), centred, lengths)
+            found = _coordinates(again.masked_fill(steep, 0.0), its_scale, lengths, alpha)
+            outputs = [one.to(directions.dtype) for one in found]
+            return *derivatives(outputs, [directions], [of_along, of_across], [True]), None, None
         of_along, of_across = of_along.double(), of_across.double()
-        of_rho = (of_across * rho - of_along * (lengths / scale)) * (across / sine_squared)
+        of_rho = (of_across * rho - of_along * (lengths / scale)) * (across / ((1 - rho) * (1 + rho)))
         inward = (of_rho * rho + of_along * along).sum(1, keepdim=True) / scale.square()
         gradient = (of_rho / (scale * lengths)) @ centred - inward * directions
-        return gradient.to(directions.dtype), None, None, None, None
+        return gradient.to(directions.dtype), None, None
 
 
 def read_moved(
