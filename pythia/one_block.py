@@ -36,8 +36,8 @@ from pythia.architectures import Block
 class Context:
     """What ``B`` contexts have once for all directions.
 
-    ``rate [B]``; ``log_odds [H, B]`` of position ``p`` in each head's softmax; ``queries [H, e, B]`` turned back, and
-    ``folded [H·B, d]`` through the key projection; ``logits [H, B]`` of ``K_x``; ``forms [H, e, (2H+1)·B]``, what
+    ``rate [B]``; ``log_odds [H, B]`` of position ``p`` in each head's softmax; ``queries [H, e, B]`` turned back;
+    ``logits [H, B]`` of ``K_x``; ``forms [H, e, (2H+1)·B]``, what
     ``V_s`` meets: ``O_hᵀO_h'V_x``, ``O_hᵀO_h'E_h'`` and ``O_hᵀy``; ``squares [B, 2H, 2H]`` and
     ``along_clean [2H, B]``, the inner products of ``O_hV_x`` and ``O_hE_h`` among themselves and with ``y``;
     ``length [B]`` of ``y``.
@@ -46,7 +46,6 @@ class Context:
     rate: Tensor
     log_odds: Tensor
     queries: Tensor
-    folded: Tensor
     logits: Tensor
     forms: Tensor
     squares: Tensor
@@ -108,12 +107,10 @@ class OneBlock:
         moving = torch.stack([value, apart], 1)  # V_x and E: [B, 2, H, e]
         seen_by = torch.einsum("hegf,bkgf->hekgb", self._overlap, moving)  # O_hᵀO_g of them
         back = torch.einsum("bd,dhe->heb", clean, self._out)
-        keys_of_heads = self._by_head(self._key.unflatten(0, (groups, width)).transpose(0, 1)).transpose(0, 1)
         return Context(
             rate=block.attention_norm.rate(x),
             log_odds=log_odds.T.contiguous(),
             queries=turned.permute(1, 2, 0).contiguous(),
-            folded=torch.bmm(turned.transpose(0, 1), keys_of_heads).flatten(0, 1),
             logits=(turned * key).sum(-1).T.contiguous(),
             forms=torch.cat([seen_by.flatten(2, 3), back[:, :, None]], 2).flatten(2).contiguous(),
             squares=torch.einsum("bkhe,hejgb->bkhjg", moving, seen_by).flatten(3).flatten(1, 2),
@@ -129,7 +126,9 @@ class OneBlock:
         a, c = along * contexts.rate, (across - 1) * contexts.rate
         value = self._by_head((directions @ self._value.T).unflatten(-1, (groups, width))).transpose(0, 1)
         if self._folds(count, batch):
-            scores = (directions @ contexts.folded.T).view(count, -1, batch).transpose(0, 1)
+            keys = self._by_head(self._key.unflatten(0, (groups, width)).transpose(0, 1)).transpose(0, 1)
+            folded = torch.bmm(contexts.queries.mT, keys).flatten(0, 1)  # [H·B, d]
+            scores = (directions @ folded.T).view(count, -1, batch).transpose(0, 1)
         else:
             key = self._by_head((directions @ self._key.T).unflatten(-1, (groups, width)))
             scores = torch.bmm(key.transpose(0, 1), contexts.queries)

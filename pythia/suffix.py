@@ -196,7 +196,6 @@ class Suffix:
         """What the closed form needs."""
         block, cache = form.block, gathered.blocks[0]
         query = block.queries(gathered.residuals[-1]).unflatten(-1, (block.heads, block.head_width))
-        assert query is not None
         number = torch.arange(cache.keys.shape[2], device=positions.device)
         return form.prepare(
             x=gathered.residuals[0],

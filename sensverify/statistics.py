@@ -21,8 +21,8 @@ import numpy
 import torch
 from torch import Tensor
 
-NORMAL = 1.96
-"""The two-sided 95 % quantile of the normal distribution; :func:`student` gives that of Student's."""
+_NORMAL = 1.96
+"""The two-sided 95 % quantile of the normal distribution; :func:`_student` gives that of Student's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +81,15 @@ def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples
         within = float((shares * (1 - shares) / items).mean())
         between = float(shares.var(ddof=1)) - within
         if between > 0:
-            half = math.sqrt((NORMAL**2 * within + student(models - 1) ** 2 * between) / models)
+            half = half_width(within, between, models)
             low, high = min(low, max(0.0, value - half)), max(high, min(1.0, value + half))
     return Interval(value, min(low, value), max(high, value))
+
+
+def half_width(within: float, between: float, models: int) -> float:
+    """Half of the 95 % interval for the mean over ``models`` of figures that vary by ``within`` each, which is known, and
+    by ``between`` from model to model, which is estimated: the normal quantile for the one, Student's for the other."""
+    return math.sqrt((_NORMAL**2 * within + _student(models - 1) ** 2 * between) / models)
 
 
 def seed_mean(values: Sequence[float] | Tensor, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
@@ -95,12 +101,12 @@ def seed_mean(values: Sequence[float] | Tensor, *, within: tuple[float, float] =
     table = torch.as_tensor(values, dtype=torch.float64)
     if len(table) < 2:
         raise ValueError("an interval over seeds needs at least two of them")
-    value, half = float(table.mean()), student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
+    value, half = float(table.mean()), _student(len(table) - 1) * float(table.std()) / math.sqrt(len(table))
     return Interval(value, max(value - half, within[0]), min(value + half, within[1]))
 
 
 @functools.cache
-def student(freedom: int) -> float:
+def _student(freedom: int) -> float:
     """The two-sided 95 % quantile of Student's distribution: the tails beyond ``t`` are an incomplete beta integral."""
 
     def beyond(t: mpmath.mpf) -> mpmath.mpf:

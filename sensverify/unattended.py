@@ -31,7 +31,7 @@ from sensverify.directions import FILE_NAME as DIRECTIONS_NAME
 from sensverify.discovery import count_duplicates, search, start_search
 from sensverify.distributed import Group, LostRank, Shard, device_of_rank, joined, ranks_here
 from sensverify.errors import InputError, Interrupted, MissingExtraError
-from sensverify.evaluation import Evaluation, evaluate_directions
+from sensverify.evaluation import Evaluation, evaluate_directions, measured_as
 from sensverify.files import check_writable, make_directory
 from sensverify.memory import LEAST, Budget, available, budget_of
 from sensverify.parts import check_shared
@@ -107,7 +107,7 @@ def _open(request: Request, group: Group, opener: SiteOpener) -> tuple[Request, 
     """The site, ``request`` measured as it has it, and what makes two searches the same one."""
     with memory_expected("the model and its clean pass", "lower --context, or pass a --text with less in it"):
         site = opener(request.subject, request.site)
-    request = dataclasses.replace(request, search=measured_as(request.search, site))
+    request = dataclasses.replace(request, search=_as_read(request.search, site))
     for readout in (site.search, _stopping(site)):
         check_shared(readout, request.search, group)
     return request, site, {**site.description, "search": request.search.to_json()}
@@ -202,12 +202,9 @@ def _lead(request: Request, group: Group, listener: Listener, warn: Warn, opener
     return Outcome(path=path, evaluation=evaluation)
 
 
-def measured_as(options: SearchOptions, site: Site) -> SearchOptions:
-    """``options`` with the distance that the site's read-out has of its own, if it has one (its ``distance``)."""
-    own = getattr(site.search, "distance", None)
-    return (
-        options if own is None else dataclasses.replace(options, probe=dataclasses.replace(options.probe, distance=own))
-    )
+def _as_read(options: SearchOptions, site: Site) -> SearchOptions:
+    """``options`` with the distance that the site's read-out has of its own, if it has one."""
+    return dataclasses.replace(options, probe=measured_as(options.probe, site.search))
 
 
 class _Run:
@@ -321,7 +318,7 @@ class _Run:
         try:
             with self.record.part("evaluation in float32"), memory_expected("float32 weights", "free memory"):
                 site = opener(dataclasses.replace(request.subject, dtype="float32"), request.site)
-                options = measured_as(request.search, site)
+                options = _as_read(request.search, site)
                 with _all_digits():
                     full = evaluate_directions(site, low.directions, seed=options.seed, probe=options.probe)
         except (InputError, MissingExtraError) as error:

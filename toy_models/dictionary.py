@@ -25,7 +25,7 @@ from sensverify.discovery import SearchOptions, total_steps
 from sensverify.exhibits import Exhibit, Histogram, Table
 from sensverify.geometry import gram, random_directions
 from sensverify.sensitivity import estimate_on
-from sensverify.statistics import NORMAL, Interval, group_ratio, student
+from sensverify.statistics import Interval, group_ratio, half_width
 from sensverify.verdicts import Finding, Status
 from toy_models.judging import at_least, precise, recovered
 from toy_models.recovery import Matching, match
@@ -311,7 +311,7 @@ def difference_of_shares(ones: Sequence[Tensor], others: Sequence[Tensor]) -> In
 
     within = sum(variance(hits) for hits in (*ones, *others)) / models
     between = max(0.0, float(differences.var()) - within) if models > 1 else 0.0
-    half = math.sqrt((NORMAL**2 * within + student(models - 1) ** 2 * between) / models) if models > 1 else math.inf
+    half = half_width(within, between, models) if models > 1 else math.inf
     value = float(differences.mean())
     return Interval(value, max(value - half, -1.0), min(value + half, 1.0))
 

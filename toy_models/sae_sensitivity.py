@@ -92,7 +92,6 @@ def _judge(
 
 
 def _exhibit(rows: Sequence[Ratios]) -> Intervals:
-    named = [(name, of(row), row) for row in rows for name, of in _COMPARED.items()]
     return Intervals(
         title="Directions of autoencoders: how sensitive",
         caption="Ratios of mean SeS with 95 % intervals, on the models of TM-1 and the planted transformers of TM-8. "
@@ -100,8 +99,9 @@ def _exhibit(rows: Sequence[Ratios]) -> Intervals:
         "there the autoencoder, which has never seen an effect, found what is sensitive.",
         x_label="ratio of mean SeS",
         rows=tuple(
-            IntervalRow(name=f"{name}, {row.toy}, seed {row.seed}", **interval.to_json())
-            for name, interval, row in sorted(named, key=lambda item: list(_COMPARED).index(item[0]))
+            IntervalRow(name=f"{name}, {row.toy}, seed {row.seed}", **of(row).to_json())
+            for name, of in _COMPARED.items()
+            for row in rows
         ),
         reference=REQUIRED_RATIO,
     )

@@ -332,8 +332,6 @@ def test_every_part_of_the_closed_form_matters(part):
     right = effects(readout, batch, clean, directions.double(), alpha)
     context = batch.state.one_block
     wrong = {part: getattr(context, part) * 1.01}
-    if part == "queries":
-        wrong["folded"] = context.folded * 1.01
     state = dataclasses.replace(batch.state, one_block=dataclasses.replace(context, **wrong))
     other = effects(readout, dataclasses.replace(batch, state=state), clean, directions.double(), alpha)
     assert relative_error(other, right) > 1e-4
