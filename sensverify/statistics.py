@@ -87,8 +87,9 @@ def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples
 
 
 def half_width(within: float, between: float, models: int) -> float:
-    """Half of the 95 % interval for the mean over ``models`` of figures that vary by ``within`` each, which is known, and
-    by ``between`` from model to model, which is estimated: the normal quantile for the one, Student's for the other."""
+    """Half of the 95 % interval for the mean over ``models`` of figures that vary by ``within`` each, which is known,
+    and by ``between`` from model to model, which is estimated: the normal quantile for the one, Student's for the
+    other."""
     return math.sqrt((_NORMAL**2 * within + _student(models - 1) ** 2 * between) / models)
 
 
