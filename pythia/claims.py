@@ -1,6 +1,8 @@
 """The claims about language models, in the order in which they are decided and reported."""
 
-from pythia.catalogue import norms, presence, sensitivity
+from pythia.catalogue import author, norms, presence, removal, selective, sensitivity
 from sensverify.claims import Suite
 
-claims = Suite(claims=(*norms.CLAIMS, *sensitivity.CLAIMS, *presence.CLAIMS))
+claims = Suite(
+    claims=(*norms.CLAIMS, *sensitivity.CLAIMS, *presence.CLAIMS, *removal.CLAIMS, *author.CLAIMS, *selective.CLAIMS)
+)

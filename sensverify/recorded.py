@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from sensverify.errors import InputError
-from sensverify.options import ReadoutName, ReferenceName
+from sensverify.options import ReadoutName, ReferenceName, ScoreName
 
 
 def recorded_number(config: Mapping[str, Any], name: str, given: int | None) -> int:
@@ -36,10 +36,22 @@ def recorded_reference(config: Mapping[str, Any]) -> str:
 
     Raises :class:`~sensverify.errors.InputError` for what is none.
     """
-    search = config.get("search")
-    probe = search.get("probe") if isinstance(search, dict) else None
+    probe = _search(config).get("probe")
     found = probe.get("reference", "clean") if isinstance(probe, dict) else "clean"
     return _name(found, "reference", get_args(ReferenceName))
+
+
+def recorded_score(config: Mapping[str, Any]) -> str:
+    """What the search in ``cfg.json`` maximised; plain sensitivity if it does not say.
+
+    Raises :class:`~sensverify.errors.InputError` for what is none.
+    """
+    return _name(_search(config).get("score", "plain"), "score", get_args(ScoreName))
+
+
+def _search(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    search = config.get("search")
+    return search if isinstance(search, dict) else {}
 
 
 def _name(found: object, option: str, names: tuple[str, ...]) -> str:

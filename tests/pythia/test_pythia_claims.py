@@ -5,11 +5,11 @@ import torch
 
 from pythia import claims
 from pythia.corpus import read_corpus
-from pythia.gallery import direction_gallery, logit_weights, presences
 from pythia.invariance import FACTORS, check_scaling, measure_scaling
 from pythia.loading import load_model
+from pythia.logit_weights import logit_weights
 from pythia.sparsity import median_share_interval
-from pythia.subject import corpus, found, model, prediction, preflight
+from pythia.subject import corpus, model, prediction, preflight
 from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
@@ -58,7 +58,7 @@ def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_c
 def test_norms_see_only_direction_in_models_of_both_kinds(make_model_folder, tiny_text, parallel):
     loaded = load_model(str(make_model_folder(use_parallel_residual=parallel)))
     text = read_corpus(loaded, tiny_text, length=16)
-    rows = measure_scaling(loaded, text.held_out[:8], text.first_position)
+    rows = measure_scaling(loaded, text.held_out[:8], text.held_out_real[:8])
     assert len(rows) == loaded.depth * len(FACTORS)
     for row in rows:
         assert row.norm_output < 1e-11
@@ -81,18 +81,6 @@ def test_logit_weights_are_what_the_model_writes_for_the_direction_alone(tiny_ru
     bias = network.lm_head(network.gpt_neox.final_layer_norm.bias)
     expected = (logits - bias) / loaded.width**0.5
     assert torch.allclose(logit_weights(loaded, directions), expected, atol=1e-3)
-
-
-def test_excerpts_are_the_contexts_of_highest_presence(run):
-    outcome = found(run)
-    gallery = direction_gallery(model(run), outcome)
-    best = int(outcome.evaluation.plus.mean.argmax())
-    rho = presences(outcome.site.held_out, outcome.evaluation.directions[best : best + 1])[0]
-    assert gallery.cards[0].name == f"direction {best}"
-    shown = [excerpt.presence for excerpt in gallery.cards[0].excerpts]
-    assert shown == sorted(shown, reverse=True)
-    assert shown[0] == pytest.approx(float(rho.max()))
-    assert len(shown) == len(set(shown))
 
 
 def test_median_share_is_the_share_of_a_planted_presence():
