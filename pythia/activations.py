@@ -5,8 +5,9 @@ Of every window and position are kept block ``a``'s output, block ``b``'s output
 position by position, so that those on a context's left and those of the positions that it recomputes are one piece,
 however many heads and blocks there are: one copy, or one read, of no more than is needed.
 
-Where effects have a closed form (:mod:`pythia.one_block`), what a read needs of all these keys and values is one vector
-and one number per head; it is kept of every position as well, and keys and values are fetched only if they are asked for.
+Where effects have a closed form (:mod:`pythia.one_block`), what a read needs of all these keys and values is one
+vector and one number per head. They are kept of every position as well, and keys and values are fetched only if they
+are asked for.
 
 Contexts are gathered in the order in which they are asked for. Whoever works on a batch in parts should take those of
 like position together (:func:`by_position`): no part is then longer than it must be.
@@ -110,8 +111,8 @@ class CleanPass:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gathered:
-    """What is kept of ``B`` contexts of windows ``rows`` that are intervened on at ``positions`` p, to be read ``offset``
-    t positions later.
+    """What is kept of ``B`` contexts of windows ``rows`` that are intervened on at ``positions`` p, to be read
+    ``offset`` t positions later.
 
     ``residuals [t+1, B, d]``: block ``a``'s output at ``p..p+t``; ``target [B, d]``: block ``b``'s at ``p+t``;
     ``others [B, H, e + 1]`` of ``p``, if they are kept.

@@ -6,8 +6,8 @@ depend on where activations are kept.
 
 A folder is named by a hash of all that decides its content: weights, configuration, tokens, blocks, passes, versions of
 the libraries, the text of the modules that compute it, device and number of threads (sums that are split otherwise
-round otherwise). The offset is not among them unless there is a closed form, since it only decides what is gathered. So nothing stale is ever read,
-any file may be deleted at any time, and several processes may build one cache.
+round otherwise). The offset is not among them unless there is a closed form, since elsewhere it only decides what is
+gathered. So nothing stale is ever read, any file may be deleted at any time, and several processes may build one cache.
 """
 
 from __future__ import annotations

@@ -97,13 +97,22 @@ class LanguageModelReadout:
         closed = 0 if self._suffix.one_block is None else 4 * block.heads * self.width
         return layout.context_size(self.offset) + closed * layout.dtype.itemsize
 
-    def entries_per_pair(self, left: int, *, gradient: bool) -> int:
+    @property
+    def angle_entries(self) -> int | None:
+        """By how many numbers a pair counts in a closed form (:class:`sensverify.planes.AngularReadout`), if there is
+        one: its tables are ``H(2H + 1)`` wide, but come from products that are the faster the larger they are."""
+        return None if self._suffix.one_block is None else 4 * self._suffix.blocks[0].heads
+
+    def entries_per_pair(self, left: int, *, gradient: bool, angles: bool = False) -> int:
         """Numbers alive at once for a pair (direction, context) with ``left`` positions on its left, at most
         (:func:`sensverify.memory.at_once`).
 
         Bounds what was seen of GPT-NeoX, GPT-2 and Llama: with gradients every recomputed position of every block
-        leaves its tables behind; without, those of one position live at a time. The closed form needs far less.
+        leaves its tables behind; without, those of one position live at a time. ``angles``: of the closed form.
         """
+        if angles:
+            heads = self._suffix.blocks[0].heads
+            return heads * (6 * heads + 24) + 40
         block, depth = self._suffix.blocks[0], len(self._suffix.blocks)
         hidden, scores = len(block.mlp.into.weight), 2 * block.heads * left
         if not gradient:

@@ -112,7 +112,7 @@ def start_search(readout: Readout, options: SearchOptions, budget: Budget | None
         generator=generator,
         age=torch.zeros(len(directions), dtype=torch.int64),
         watch=Watch.begin(len(directions)),
-        chunking=chunking.planned(readout, budget),
+        chunking=chunking.planned(readout, budget, options.probe if options.score == "plain" else None),
     )
 
 

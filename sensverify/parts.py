@@ -35,7 +35,7 @@ from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, Readout
 from sensverify.search_state import SearchOptions
-from sensverify.sensitivity import effects
+from sensverify.sensitivity import Tables, effects
 
 LEAST_UNIT = 1e-300
 """In place of the unit of a part in which nothing had any effect: next to any other it counts for nothing."""
@@ -186,8 +186,7 @@ def look(
     scores = []
 
     def fill() -> None:
-        size = chunking.size(whole.clean, readout.width, len(directions))
-        for chunk in torch.split(directions, size):
+        for chunk in _split(readout, options, whole.clean, directions, chunking):
             scores.append(score(readout, options, whole.batch, whole.clean, chunk, whole.alpha))
 
     if group.size == 1:
@@ -237,13 +236,31 @@ def _climb(
         sums = _in_parts(options, given, directions, chunking, group, gradients=True)
         return sums.scores.to(directions.dtype), sums.gradients.to(directions.dtype)
     parts = []
-    for chunk in torch.split(directions, chunking.size(given.clean, readout.width, len(directions))):
+    for chunk in _split(readout, options, given.clean, directions, chunking):
         leaf = chunk.clone().requires_grad_()
         scores = score(readout, options, given.batch, given.clean, leaf, given.alpha)
         (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)
         parts.append((scores.detach(), gradient))
     scores, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
     return scores, gradients
+
+
+def _split(
+    readout: Readout,
+    options: SearchOptions,
+    clean: Tensor,
+    directions: Tensor,
+    chunking: Chunking,
+    contexts: int | None = None,
+) -> Iterator[Tensor]:
+    """As many of ``directions [S, d]`` as are worked on at once, and meanwhile as many threads as they are worth."""
+    if options.score == "plain":
+        tables = Tables.of(readout, clean, options.probe)
+    else:
+        tables = Tables(max(readout.width, clean.shape[-1]), closed=False)
+    size = chunking.size(tables, clean, len(directions), contexts)
+    with tables.threads(size * len(clean)):
+        yield from torch.split(directions, size)
 
 
 def _in_parts(
@@ -256,9 +273,10 @@ def _in_parts(
 
     def fill() -> None:
         for part in given.parts(group.part(len(given)), count):
-            size = chunking.size(part.clean, given.readout.width, len(directions), -(-widest // count))
-            for start in range(0, len(directions), size):
-                sums.add(options, given.readout, part, slice(start, start + size))
+            done = 0
+            for chunk in _split(given.readout, options, part.clean, directions, chunking, -(-widest // count)):
+                sums.add(options, given.readout, part, slice(done, done + len(chunk)))
+                done += len(chunk)
 
     if group.size == 1:
         fill()

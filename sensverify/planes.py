@@ -45,6 +45,11 @@ class PlanarReadout(Readout, Protocol):
 class AngularReadout(PlanarReadout, Protocol):
     """What a :class:`PlanarReadout` has beside the rest if it may know distances without making the read-outs."""
 
+    @property
+    def angle_entries(self) -> int | None:
+        """By how many numbers a pair counts where :meth:`read_angles` is given many at once; None where it is of no
+        use."""
+
     def read_angles(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor | None:
         """Angular distances ``[S, B]`` between the clean read-out and :meth:`PlanarReadout.read_plane`,
         differentiable in the same; None where there is no way but that."""
@@ -60,6 +65,11 @@ def is_planar(readout: Readout) -> TypeGuard[PlanarReadout]:
 
 def _is_angular(readout: Readout) -> TypeGuard[AngularReadout]:
     return is_planar(readout) and _goes_with_read(type(readout), ("read_angles",))
+
+
+def angle_entries(readout: Readout) -> int | None:
+    """By how many numbers a pair counts where ``readout`` knows distances without reading; None if it does not."""
+    return readout.angle_entries if _is_angular(readout) else None
 
 
 @functools.cache
