@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from pythia.activations import CleanPass, Gathered, Gathering, MemoryStore, Store, where_of
-from pythia.shards import DamagedShardError, ShardFormat, bytes_of, read_into, sweep
+from pythia.shards import DamagedShardError, ShardFormat, bytes_of, prune, read_into, sweep
 from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
 from sensverify.memory import Budget, format_size
@@ -43,6 +43,8 @@ SOURCES = tuple(
     f"pythia.{name}" for name in ("activations", "architectures", "disk_store", "one_block", "shards", "suffix")
 )
 """Modules whose text decides what is kept."""
+PREFIX = "activations-"
+"""What names of folders begin with."""
 TRIES = 3
 """How often a shard is made that is gone or damaged again when it is to be read."""
 
@@ -76,7 +78,7 @@ def open_store(clean: CleanPass, identity: Mapping[str, Any], keeping: Keeping) 
     size = clean.layout.size(len(clean.windows))
     if keeping.budget is None or keeping.budget.holds(size):
         return MemoryStore(clean, keeping.progress)
-    folder = (keeping.cache or default_cache()) / f"activations-{recipe_hash(clean, identity)[:24]}"
+    folder = (keeping.cache or default_cache()) / f"{PREFIX}{recipe_hash(clean, identity)[:24]}"
     return DiskStore(clean, folder, keeping.progress)
 
 
@@ -138,6 +140,9 @@ class DiskStore:
         ]
         self._checked: dict[int, tuple[int, ...]] = {}
         self._written: set[int] = set()
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # opened now
+        prune(folder.parent, PREFIX)
         self._check_room()
         done, count = 0, len(clean.windows)
         progress("clean pass", done, count)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,18 @@ def test_all_activations_are_walked_through_in_order_from_both(tmp_path):
     blocks = list(on_disk.residuals())
     assert [len(block) for block in blocks] == [3, 3, 3, 2]
     assert same_bits(torch.cat(blocks), torch.cat(list(MemoryStore(clean).residuals())))
+
+
+def test_activations_that_nobody_has_opened_for_a_month_are_removed_and_nothing_else(tmp_path):
+    names = ("activations-old", "activations-new", "activations-mine", "other-old")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "000000.safetensors").write_bytes(b"x")
+    month = time.time() - 31 * 24 * 3600
+    for name in ("activations-old", "activations-mine", "other-old"):
+        os.utime(tmp_path / name, (month, month))
+    DiskStore(clean_pass(), tmp_path / "activations-mine")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(names) - {"activations-old"}
 
 
 def test_parts_by_position_are_all_contexts_and_none_is_longer_than_the_next():
