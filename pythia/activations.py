@@ -9,8 +9,8 @@ Where effects have a closed form (:mod:`pythia.one_block`), what a read needs of
 vector and one number per head. They are kept of every position as well, and keys and values are fetched only if they
 are asked for.
 
-Contexts are gathered in the order in which they are asked for. Whoever works on a batch in parts should take those of
-like position together (:func:`by_position`): no part is then longer than it must be.
+Contexts are gathered in the order in which they are asked for. A search that works on them in parts takes those of like
+position together (:mod:`sensverify.parts`): no part is then longer than it must be.
 """
 
 from __future__ import annotations
@@ -170,14 +170,6 @@ class Store(Protocol):
 
     def residuals(self) -> Iterator[Tensor]:
         """Block ``a``'s outputs ``[n, L, d]`` of all windows, in order, as many at a time as there is room for."""
-
-
-def by_position(positions: Tensor, at_once: int) -> tuple[Tensor, ...]:
-    """The numbers of the contexts at ``positions [B]``, in parts of ``at_once``, from the left to the right of a text.
-
-    Of contexts drawn uniformly, in ``k`` parts, this halves the left context that is worked on, but for a share 1/k.
-    """
-    return torch.split(positions.sort(stable=True).indices, at_once)
 
 
 class MemoryStore:

@@ -127,8 +127,7 @@ class LanguageModelReadout:
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows and positions ``[count]`` of the contexts that :meth:`sample` takes, for whoever gathers them in parts.
 
-        Their order is that of chance, so that any first few are a fair sample; :func:`pythia.activations.by_position`
-        puts those of like length together.
+        Their order is that of chance, so that any first few are a fair sample.
         """
         total = len(self.windows)
         permutations = [

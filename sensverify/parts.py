@@ -136,10 +136,19 @@ def draw(
     dealt = group.size > 1 and group.shard == "contexts"
     if is_parted(readout) and (dealt or chunking.contexts_at_once(contexts) < contexts):
         rows, positions = readout.draw(contexts, generator)
-        return Parted(readout, rows, positions, options.probe.law.stratified(1, len(rows), generator)[0])
+        alpha = options.probe.law.stratified(1, len(rows), generator)[0]
+        order = _like_beside_like(positions, group.size if dealt else 1)
+        return Parted(readout, rows[order], positions[order], alpha[order.to(alpha.device)])
     batch = readout.sample(contexts, generator)
     clean = readout.clean(batch)
     return Whole(batch, clean, options.probe.law.stratified(1, len(batch), generator)[0].to(batch.x))
+
+
+def _like_beside_like(positions: Tensor, processes: int) -> Tensor:
+    """An order in which every process has contexts of all lengths, each from short to long: what is worked on at once
+    is padded to the longest, and one process should not have all that are long."""
+    order = positions.sort(stable=True).indices
+    return torch.cat([order[first::processes] for first in range(processes)])
 
 
 def climb(

@@ -170,6 +170,18 @@ def test_scores_and_gradients_in_parts_are_those_of_the_whole(name):
         close(found[1], gradients, 1e-11)
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+def test_contexts_of_like_length_are_worked_on_together_and_no_process_has_all_that_are_long(processes):
+    positions = torch.randint(100, (300,), generator=torch.Generator().manual_seed(0))
+    order = parts._like_beside_like(positions, processes)
+    assert torch.equal(order.sort().values, torch.arange(300))
+    shares = positions[order].view(processes, -1)
+    assert bool((shares.diff(dim=1) >= 0).all())
+    assert float(shares.double().mean(1).std(unbiased=False)) < 1
+    padded = sum(len(part) * int(part.max()) for part in shares.flatten().split(20))
+    assert padded < 1.2 * int(positions.sum())  # in the order of chance: twice the sum
+
+
 @pytest.mark.parametrize(("name", "forgotten"), [("selective", "largest"), ("peak", "units"), ("inactive", "of_w")])
 def test_parts_that_do_not_know_their_unit_or_their_weights_gradient_are_found_out(name, forgotten, monkeypatch):
     _, scores, gradients = climbed(SCORES[name], Chunking())

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pythia import disk_store, shards
-from pythia.activations import Activations, CleanPass, Layout, MemoryStore, by_position, gather_together
+from pythia.activations import Activations, CleanPass, Layout, MemoryStore, gather_together
 from pythia.disk_store import DiskStore, Keeping, default_cache, open_store, recipe_hash
 from pythia.readout import LanguageModelReadout
 from sensverify.errors import InputError, Interrupted
@@ -148,15 +148,6 @@ def test_activations_that_nobody_has_opened_for_a_month_are_removed_and_nothing_
         os.utime(tmp_path / name, (month, month))
     DiskStore(clean_pass(), tmp_path / "activations-mine")
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(names) - {"activations-old"}
-
-
-def test_parts_by_position_are_all_contexts_and_none_is_longer_than_the_next():
-    _, positions, _ = contexts(count=50)
-    parts = by_position(positions, 8)
-    assert torch.equal(torch.cat(parts).sort().values, torch.arange(50))
-    longest = [int(positions[part].max()) for part in parts]
-    assert longest == sorted(longest)
-    assert sum(longest) < 0.7 * len(parts) * int(positions.max())  # what the parts save
 
 
 # --- What may happen to files ----------------------------------------------------------------------------------------
@@ -567,7 +558,7 @@ def test_contexts_worked_on_in_parts_have_the_effects_of_the_whole(parity, many_
     alpha = torch.rand(20, generator=torch.Generator().manual_seed(4))
     expected = effects(readout, whole, readout.clean(whole), directions, alpha)
     found = torch.empty_like(expected)
-    for part in by_position(positions, 6):
+    for part in torch.split(positions.sort(stable=True).indices, 6):
         batch = readout.at(rows[part], positions[part])
         assert batch.state.blocks[0].keys.shape[2] == int(positions[part].max())
         found[:, part] = effects(readout, batch, readout.clean(batch), directions, alpha[part])

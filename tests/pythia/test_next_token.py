@@ -464,7 +464,7 @@ def test_the_spectral_solution_is_not_passed_off_as_one_of_the_divergence():
     """It solves for the turn of the read-out; a search by divergence may start from it, and no more."""
     readout = NextTokenReadout(random_model("gpt2"), torch.randint(VOCABULARY, (6, 12)), layer=0, target=2, offset=1)
     probe = Probe(distance=readout.distance)
-    with pytest.raises(InputError, match="angular distance with the method spectral.*next_token_kl"):
+    with pytest.raises(InputError, match=r"angular distance with the method spectral.*next_token_kl"):
         search(readout, SearchOptions(directions=3, steps=2, contexts=4, method="spectral", probe=probe))
     begun = search(readout, SearchOptions(directions=3, steps=2, contexts=4, start="spectral", probe=probe))
     assert begun.step == 2
