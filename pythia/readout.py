@@ -37,6 +37,9 @@ class LanguageModelReadout:
     fit neither in memory nor on disk.
     """
 
+    thread_safe = True
+    """Reading changes nothing (:mod:`sensverify.threads`)."""
+
     def __init__(
         self,
         model: LanguageModel,

@@ -90,8 +90,7 @@ class PlanarStream(Stream):
     def of(directions: Tensor, contexts: Tensor, along: Tensor, across: Tensor, centring: Centring) -> PlanarStream:
         """With ``x`` put together."""
         centred = centring.project(contexts)
-        x = combine(directions, centred, along, across)
-        x = x if centring is Centring.NONE else x + (contexts - centred)
+        x = combine(directions, centred, along, across, None if centring is Centring.NONE else contexts - centred)
         return PlanarStream(x, directions, contexts, along, across)
 
     def through(self, normed: NormedLinear) -> Tensor:
@@ -100,8 +99,7 @@ class PlanarStream(Stream):
         rate = norm.rate(self.contexts)
         of_directions = self.directions @ folded.weight.T
         of_contexts = norm.centring.project(self.contexts) @ folded.weight.T
-        seen = combine(of_directions, of_contexts, self.along * rate, self.across * rate)
-        return seen if folded.bias is None else seen + folded.bias
+        return combine(of_directions, of_contexts, self.along * rate, self.across * rate, folded.bias)
 
 
 class Suffix:

@@ -34,6 +34,9 @@ several times as fast as what does not, and an accelerator wants all it can get.
 SMALL = 2**13
 """Pairs up to which one thread is faster than two in a closed form: its steps are so short that threads would spend
 most of them waiting for each other."""
+LEAST_LOT, LEAST_CLOSED_LOT = 64, 4096
+"""Pairs that one of several threads has to get, where every pair is read and in a closed form: with fewer, threads wait
+for each other's turn in the interpreter."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,6 +184,12 @@ class Tables:
         entries or, if ``pairs`` is given, so many pairs."""
         table = TABLE if device.type == "cpu" else ACCELERATOR_TABLE
         return max(1, (table // self.entries if pairs is None else pairs) // contexts)
+
+    def lots(self, count: int, at_once: int, contexts: int) -> int:
+        """How many threads share ``count`` directions, of which ``at_once`` are worked on at once: as many
+        as torch has, if every one of them gets enough for it to pay."""
+        enough = LEAST_CLOSED_LOT if self.closed else LEAST_LOT
+        return max(1, min(torch.get_num_threads(), min(count, at_once) * contexts // enough))
 
     @contextlib.contextmanager
     def threads(self, pairs: int) -> Iterator[None]:
