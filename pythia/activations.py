@@ -5,8 +5,12 @@ Of every window and position are kept block ``a``'s output, block ``b``'s output
 position by position, so that those on a context's left and those of the positions that it recomputes are one piece,
 however many heads and blocks there are: one copy, or one read, of no more than is needed.
 
-Contexts are gathered in the order in which they are asked for. Whoever works on a batch in parts should take those of
-like position together (:func:`by_position`): no part is then longer than it must be.
+Where effects have a closed form (:mod:`pythia.one_block`), what a read needs of all these keys and values is one
+vector and one number per head. They are kept of every position as well, and keys and values are fetched only if they
+are asked for.
+
+Contexts are gathered in the order in which they are asked for. A search that works on them in parts takes those of like
+position together (:mod:`sensverify.parts`): no part is then longer than it must be.
 """
 
 from __future__ import annotations
@@ -34,16 +38,23 @@ class BlockCache:
 @dataclasses.dataclass(frozen=True)
 class Activations:
     """Of ``N`` windows: ``source [N, L, d]``, block ``a``'s output, ``target [N, L, d]``, block ``b``'s, and ``cache
-    [N, L, b-a, 2, G, e]``, rotated keys and values of the blocks between."""
+    [N, L, b-a, 2, G, e]``, rotated keys and values of the blocks between; ``others [N, L, H, e + 1]``, if there is a
+    closed form (:meth:`pythia.one_block.OneBlock.others`)."""
 
     source: Tensor
     target: Tensor
     cache: Tensor
+    others: Tensor | None = None
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How much is kept of a window: its ``length`` L, ``width`` d, ``blocks`` b − a, ``groups`` G, ``head_width`` e."""
+    """How much is kept of a window: its ``length`` L, ``width`` d, ``blocks`` b − a, ``groups`` G, ``head_width`` e;
+    ``heads`` H if there is a closed form, else 0."""
 
     length: int
     width: int
@@ -51,6 +62,7 @@ class Layout:
     groups: int
     head_width: int
     dtype: torch.dtype
+    heads: int = 0
 
     @property
     def cached(self) -> tuple[int, int, int, int]:
@@ -60,7 +72,13 @@ class Layout:
     def shapes(self, windows: int) -> dict[str, tuple[int, ...]]:
         """Of the tensors of :class:`Activations`, by name."""
         stream = (windows, self.length, self.width)
-        return {"cache": (windows, self.length, *self.cached), "source": stream, "target": stream}
+        shapes = {"cache": (windows, self.length, *self.cached), "source": stream, "target": stream}
+        return {**shapes, "others": (windows, self.length, *self.apart)} if self.heads else shapes
+
+    @property
+    def apart(self) -> tuple[int, int]:
+        """Shape of what one position's attention is without the position that is intervened on."""
+        return self.heads, self.head_width + 1
 
     def size(self, windows: int) -> int:
         """Bytes of :class:`Activations`."""
@@ -91,29 +109,54 @@ class CleanPass:
         return self.run(self.parts[number])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Gathered:
-    """What is kept of ``B`` contexts that are intervened on at ``p``, to be read ``t`` positions later.
+    """What is kept of ``B`` contexts of windows ``rows`` that are intervened on at ``positions`` p, to be read
+    ``offset`` t positions later.
 
     ``residuals [t+1, B, d]``: block ``a``'s output at ``p..p+t``; ``target [B, d]``: block ``b``'s at ``p+t``;
-    ``cache [b-a, 2, B, G, left + t + 1, e]``: keys and values at positions ``0..left-1``, ``left`` being the largest
-    ``p``, then those at ``p+1..p+t`` and, last, ``p``. What is not on a context's left is 0 there.
+    ``others [B, H, e + 1]`` of ``p``, if they are kept.
     """
 
+    store: Store
+    rows: Tensor
+    positions: Tensor
+    offset: int
     residuals: Tensor
     target: Tensor
-    cache: Tensor
-    left: int
+    others: Tensor | None
+
+    @functools.cached_property
+    def cache(self) -> Tensor:
+        """``[b-a, 2, B, G, left + t + 1, e]``: keys and values at positions ``0..left-1``, ``left`` being the largest
+        ``p``, then those at ``p+1..p+t`` and, last, ``p``. What is not on a context's left is 0 there."""
+        return self.store.keys_and_values(self.rows, self.positions, self.offset)
 
     @property
-    def blocks(self) -> tuple[BlockCache, ...]:
-        """All keys and values of each block."""
-        return tuple(BlockCache(keys, values) for keys, values in self.cache)
+    def left(self) -> int:
+        """How many positions on the left there are room for."""
+        return self.cache.shape[-2] - self.offset - 1
 
     @property
     def left_blocks(self) -> tuple[BlockCache, ...]:
-        """Those of the left context alone; shares memory."""
+        """Keys and values of the left context alone, of each block; shares memory."""
         return tuple(BlockCache(keys, values) for keys, values in self.cache[..., : self.left, :])
+
+    def at(self, contexts: Tensor) -> Gathered:
+        """The contexts of these numbers ``[N]``, which may repeat."""
+        if "cache" not in vars(self):  # a few of them are fetched sooner than all
+            return self.store.gather(self.rows[contexts], self.positions[contexts], self.offset)
+        chosen = Gathered(
+            store=self.store,
+            rows=self.rows[contexts],
+            positions=self.positions[contexts],
+            offset=self.offset,
+            residuals=self.residuals[:, contexts],
+            target=self.target[contexts],
+            others=None if self.others is None else self.others[contexts],
+        )
+        vars(chosen)["cache"] = self.cache[:, :, contexts]
+        return chosen
 
 
 class Store(Protocol):
@@ -122,16 +165,11 @@ class Store(Protocol):
     def gather(self, rows: Tensor, positions: Tensor, offset: int) -> Gathered:
         """What the contexts of windows ``rows [B]`` at ``positions [B]`` need, with ``p + offset < L``."""
 
+    def keys_and_values(self, rows: Tensor, positions: Tensor, offset: int) -> Tensor:
+        """Theirs, as :attr:`Gathered.cache` has them."""
+
     def residuals(self) -> Iterator[Tensor]:
         """Block ``a``'s outputs ``[n, L, d]`` of all windows, in order, as many at a time as there is room for."""
-
-
-def by_position(positions: Tensor, at_once: int) -> tuple[Tensor, ...]:
-    """The numbers of the contexts at ``positions [B]``, in parts of ``at_once``, from the left to the right of a text.
-
-    Of contexts drawn uniformly, in ``k`` parts, this halves the left context that is worked on, but for a share 1/k.
-    """
-    return torch.split(positions.sort(stable=True).indices, at_once)
 
 
 class MemoryStore:
@@ -150,7 +188,7 @@ class MemoryStore:
         progress("clean pass", done, count)
         for number, part in enumerate(clean.parts):
             made = clean(number)
-            for name, kept in vars(self._kept).items():
+            for name, kept in self._kept.to_dict().items():
                 kept[done : done + len(part)] = getattr(made, name)
             done += len(part)
             progress("clean pass", done, count)
@@ -158,29 +196,44 @@ class MemoryStore:
     def gather(self, rows: Tensor, positions: Tensor, offset: int) -> Gathered:
         """See :class:`Store`."""
         kept = self._kept
-        if kept.cache.device.type == "cpu":
-            where = where_of(rows, positions, offset, kept.source.shape)
-            gathering = Gathering(self._layout, where[1], offset)
-            for context, (row, position) in enumerate(zip(*where, strict=True)):
-                gathering.put(context, kept.cache[row, : position + offset + 1])
-            index = positions + torch.arange(offset + 1)[:, None]
-            return gathering.finish(kept.source[rows, index], kept.target[rows, index[-1]])
-        return gather_together(kept, rows, positions, offset)
+        if kept.source.device.type == "cpu":  # elsewhere, to look would be to wait
+            where_of(rows, positions, offset, kept.source.shape)
+        index = positions + torch.arange(offset + 1, device=positions.device)[:, None]
+        return Gathered(
+            store=self,
+            rows=rows,
+            positions=positions,
+            offset=offset,
+            residuals=kept.source[rows, index],
+            target=kept.target[rows, index[-1]],
+            others=None if kept.others is None else kept.others[rows, positions],
+        )
+
+    def keys_and_values(self, rows: Tensor, positions: Tensor, offset: int) -> Tensor:
+        """See :class:`Store`."""
+        cache = self._kept.cache
+        if cache.device.type != "cpu":
+            return gather_together(cache, rows, positions, offset)
+        where = where_of(rows, positions, offset, cache.shape)
+        gathering = Gathering(self._layout, where[1], offset)
+        for context, (row, position) in enumerate(zip(*where, strict=True)):
+            gathering.put(context, cache[row, : position + offset + 1])
+        return gathering.finish()
 
     def residuals(self) -> Iterator[Tensor]:
         """See :class:`Store`."""
         yield self._kept.source
 
 
-def gather_together(kept: Activations, rows: Tensor, positions: Tensor, offset: int) -> Gathered:
-    """:meth:`Store.gather` of all contexts in a few steps: for a device on which a step costs more than its copying."""
+def gather_together(cache: Tensor, rows: Tensor, positions: Tensor, offset: int) -> Tensor:
+    """:meth:`Store.keys_and_values` out of ``cache [N, L, b-a, 2, G, e]``, of all contexts in a few steps: for a device
+    on which a step costs more than its copying."""
     index = positions + torch.arange(offset + 1, device=positions.device)[:, None]
     longest = int(positions.max())
     beyond = torch.arange(longest, device=positions.device) >= positions[:, None]
-    left = kept.cache[rows, :longest].masked_fill_(beyond[..., None, None, None, None], 0)
-    own = kept.cache[rows, index.roll(-1, 0)].transpose(0, 1)
-    cache = torch.cat([left, own], 1).permute(2, 3, 0, 4, 1, 5).contiguous()
-    return Gathered(kept.source[rows, index], kept.target[rows, index[-1]], cache, longest)
+    left = cache[rows, :longest].masked_fill_(beyond[..., None, None, None, None], 0)
+    own = cache[rows, index.roll(-1, 0)].transpose(0, 1)
+    return torch.cat([left, own], 1).permute(2, 3, 0, 4, 1, 5).contiguous()
 
 
 class Gathering:
@@ -200,11 +253,11 @@ class Gathering:
         own[..., position : self._left, :] = 0
         own[..., self._left :, :] = by_head[..., position:, :]
 
-    def finish(self, residuals: Tensor, target: Tensor) -> Gathered:
-        """All contexts, on the device of ``residuals``."""
+    def finish(self) -> Tensor:
+        """All contexts."""
         later = self._cache[..., self._left :, :]
         later.copy_(later.roll(-1, -2))  # p last
-        return Gathered(residuals, target, self._cache.to(residuals.device), self._left)
+        return self._cache
 
 
 def where_of(rows: Tensor, positions: Tensor, offset: int, shape: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -159,21 +159,20 @@ class Block:
         """Queries ``[..., H, e]``, keys and values ``[..., G, e]``, before rotation; queries only if they are there."""
         kv = self.groups * self.head_width
         rest = projected.shape[-1] - 2 * kv
-        query = projected[..., :rest].unflatten(-1, (self.heads, self.head_width)) if rest else None
-        key, value = projected[..., rest : rest + kv], projected[..., rest + kv :]
+        query, key, value = torch.split(projected, (rest, kv, kv), -1)
         shape = (self.groups, self.head_width)
-        return query, key.unflatten(-1, shape), value.unflatten(-1, shape)
+        queries = query.unflatten(-1, (self.heads, self.head_width)) if rest else None
+        return queries, key.unflatten(-1, shape), value.unflatten(-1, shape)
 
     def rotate(self, x: Tensor, positions: Tensor, *, back: bool = False) -> Tensor:
         """``x [..., heads, e]`` turned to ``positions [...]``, or turned back from them."""
         if self.rotary is None:
             return x
         cos, sin = (table[..., None, :].to(x) for table in self.rotary(positions))
-        width = cos.shape[-1]
-        turned, passed = x[..., :width], x[..., width:]
-        first, second = turned.chunk(2, dim=-1)
-        quarter = torch.cat((second, -first) if back else (-second, first), dim=-1)
-        return torch.cat((turned * cos + quarter * sin, passed), dim=-1)
+        half = cos.shape[-1] // 2
+        first, second, passed = torch.split(x, (half, half, x.shape[-1] - 2 * half), -1)
+        (c, d), (s, t) = cos.chunk(2, -1), (-sin if back else sin).chunk(2, -1)
+        return torch.cat((first * c - second * s, second * d + first * t, passed), -1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

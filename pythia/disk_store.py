@@ -6,8 +6,8 @@ depend on where activations are kept.
 
 A folder is named by a hash of all that decides its content: weights, configuration, tokens, blocks, passes, versions of
 the libraries, the text of the modules that compute it, device and number of threads (sums that are split otherwise
-round otherwise). The offset is not among them, since it only decides what is gathered. So nothing stale is ever read,
-any file may be deleted at any time, and several processes may build one cache.
+round otherwise). The offset is not among them unless there is a closed form, since elsewhere it only decides what is
+gathered. So nothing stale is ever read, any file may be deleted at any time, and several processes may build one cache.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from pythia.activations import CleanPass, Gathered, Gathering, MemoryStore, Store, where_of
-from pythia.shards import DamagedShardError, ShardFormat, bytes_of, read_into, sweep
+from pythia.shards import DamagedShardError, ShardFormat, bytes_of, prune, read_into, sweep
 from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
 from sensverify.memory import Budget, format_size
 
 TOKENS_PER_PASS, TOKENS_PER_ACCELERATOR_PASS = 2**11, 2**15
 """Enough for matrices to be worked on at full speed."""
-SOURCES = ("pythia.activations", "pythia.architectures", "pythia.disk_store", "pythia.shards", "pythia.suffix")
+SOURCES = tuple(
+    f"pythia.{name}" for name in ("activations", "architectures", "disk_store", "one_block", "shards", "suffix")
+)
 """Modules whose text decides what is kept."""
+PREFIX = "activations-"
+"""What names of folders begin with."""
 TRIES = 3
 """How often a shard is made that is gone or damaged again when it is to be read."""
 
@@ -74,7 +78,7 @@ def open_store(clean: CleanPass, identity: Mapping[str, Any], keeping: Keeping) 
     size = clean.layout.size(len(clean.windows))
     if keeping.budget is None or keeping.budget.holds(size):
         return MemoryStore(clean, keeping.progress)
-    folder = (keeping.cache or default_cache()) / f"activations-{recipe_hash(clean, identity)[:24]}"
+    folder = (keeping.cache or default_cache()) / f"{PREFIX}{recipe_hash(clean, identity)[:24]}"
     return DiskStore(clean, folder, keeping.progress)
 
 
@@ -136,6 +140,9 @@ class DiskStore:
         ]
         self._checked: dict[int, tuple[int, ...]] = {}
         self._written: set[int] = set()
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # opened now
+        prune(folder.parent, PREFIX)
         self._check_room()
         done, count = 0, len(clean.windows)
         progress("clean pass", done, count)
@@ -147,31 +154,62 @@ class DiskStore:
 
     def gather(self, rows: Tensor, positions: Tensor, offset: int) -> Gathered:
         """See :class:`Store`."""
-        layout, each = self._clean.layout, self._clean.windows_per_pass
+        layout = self._clean.layout
         where = where_of(rows, positions, offset, self._clean.windows.shape)
-        gathering = Gathering(layout, where[1], offset)
         residuals = torch.empty(len(rows), offset + 1, layout.width, dtype=layout.dtype)
         target = torch.empty(len(rows), layout.width, dtype=layout.dtype)
-        piece = torch.empty(max(where[1]) + offset + 1, *layout.cached, dtype=layout.dtype)
+        others = torch.empty(len(rows), *layout.apart, dtype=layout.dtype) if layout.heads else None
         one = layout.dtype.itemsize
-        cached, width = math.prod(layout.cached) * one, layout.width * one
+        width, apart = layout.width * one, math.prod(layout.apart) * one
 
-        def read(stream: BinaryIO, number: int, contexts: Sequence[int]) -> None:
-            places = self._formats[number].places
+        def read(stream: BinaryIO, places: Mapping[str, int], context: int, first: int) -> None:
+            position = first + where[1][context]
+            read_into(stream, places["source"] + position * width, residuals[context])
+            read_into(stream, places["target"] + (position + offset) * width, target[context])
+            if others is not None:
+                read_into(stream, places["others"] + position * apart, others[context])
+
+        self._of_each(where[0], read)
+        device = self._clean.windows.device
+        return Gathered(
+            store=self,
+            rows=rows,
+            positions=positions,
+            offset=offset,
+            residuals=residuals.transpose(0, 1).contiguous().to(device),
+            target=target.to(device),
+            others=None if others is None else others.to(device),
+        )
+
+    def keys_and_values(self, rows: Tensor, positions: Tensor, offset: int) -> Tensor:
+        """See :class:`Store`."""
+        layout = self._clean.layout
+        where = where_of(rows, positions, offset, self._clean.windows.shape)
+        gathering = Gathering(layout, where[1], offset)
+        piece = torch.empty(max(where[1]) + offset + 1, *layout.cached, dtype=layout.dtype)
+        cached = math.prod(layout.cached) * layout.dtype.itemsize
+
+        def read(stream: BinaryIO, places: Mapping[str, int], context: int, first: int) -> None:
+            own = piece[: where[1][context] + offset + 1]
+            read_into(stream, places["cache"] + first * cached, own)
+            gathering.put(context, own)
+
+        self._of_each(where[0], read)
+        return gathering.finish().to(self._clean.windows.device)
+
+    def _of_each(self, rows: Sequence[int], read: Callable[[BinaryIO, Mapping[str, int], int, int], None]) -> None:
+        """``read`` from the shard of each context: its stream and places, the context's number, and which position of
+        the shard its window begins at."""
+        each, length = self._clean.windows_per_pass, self._clean.layout.length
+
+        def read_all(stream: BinaryIO, number: int, contexts: Sequence[int]) -> None:
             for context in contexts:
-                position, first = where[1][context], (where[0][context] - number * each) * layout.length
-                own = piece[: position + offset + 1]
-                read_into(stream, places["cache"] + first * cached, own)
-                read_into(stream, places["source"] + (first + position) * width, residuals[context])
-                read_into(stream, places["target"] + (first + position + offset) * width, target[context])
-                gathering.put(context, own)
+                read(stream, self._formats[number].places, context, (rows[context] - number * each) * length)
 
         # In the order in which they lie, which a disk is fastest in.
-        order = sorted(range(len(rows)), key=where[0].__getitem__)
-        for number, contexts in itertools.groupby(order, key=lambda context: where[0][context] // each):
-            self._reading(number, functools.partial(read, number=number, contexts=list(contexts)))
-        device = self._clean.windows.device
-        return gathering.finish(residuals.transpose(0, 1).contiguous().to(device), target.to(device))
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        for number, contexts in itertools.groupby(order, key=lambda context: rows[context] // each):
+            self._reading(number, functools.partial(read_all, number=number, contexts=list(contexts)))
 
     def residuals(self) -> Iterator[Tensor]:
         """See :class:`Store`."""
@@ -224,7 +262,7 @@ class DiskStore:
             if self._intact(number):
                 return
             made = self._clean(number)
-            tensors = {name: value.detach().cpu().contiguous() for name, value in vars(made).items()}
+            tensors = {name: value.detach().cpu().contiguous() for name, value in made.to_dict().items()}
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted meanwhile
                 written = self._formats[number].write(self._path(number), tensors)

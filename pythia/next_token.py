@@ -341,6 +341,10 @@ class NextTokenReadout(LanguageModelReadout):
         self._norm = model.architecture.final_norm
         self.distance = NextTokenDivergence(model.architecture.unembedding)
 
+    @property
+    def angle_entries(self) -> None:
+        """There is no closed form."""
+
     def at(self, rows: Tensor, positions: Tensor) -> Batch[CleanRun]:
         """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``; their target is final-normed."""
         batch = super().at(rows, positions)

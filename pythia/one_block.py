@@ -54,13 +54,16 @@ class Context:
 
 
 class OneBlock:
-    """The closed form for one parallel block, read at a later position."""
+    """The closed form for one parallel block, read ``offset`` t ≥ 1 positions later."""
 
-    def __init__(self, block: Block) -> None:
-        self.block = block
+    def __init__(self, block: Block, offset: int) -> None:
+        self.block, self.offset = block, offset
+        heads, groups, width = block.heads, block.groups, block.head_width
         heads, groups, width = block.heads, block.groups, block.head_width
         self._shape = (heads, groups, width)
-        self._key, self._value = block.keys_and_values.folded.weight.chunk(2)  # [Ge, d] each
+        self._weight, shift = block.keys_and_values.folded.weight, block.keys_and_values.folded.bias
+        self._key, self._value = self._weight.chunk(2)  # [Ge, d] each
+        self._shift = None if shift is None else self._by_head(shift.chunk(2)[1].view(1, groups, width))  # of a value
         self._out = block.output.weight.unflatten(1, (heads, width))  # O [d, H, e]
         self._written = self._out.permute(1, 2, 0).contiguous()
         self._overlap = torch.einsum("dhe,dgf->hegf", self._out, self._out)  # O_hᵀO_g
@@ -78,38 +81,56 @@ class OneBlock:
         return folded < made
 
     @torch.no_grad()
-    def prepare(
-        self, x: Tensor, query: Tensor, positions: Tensor, keys: Tensor, values: Tensor, seen: Tensor, clean: Tensor
-    ) -> Context:
+    def others(self, stream: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What all other positions are to the attention at ``p + t``, for each ``p``: ``[N, L, H, e + 1]``.
+
+        First what each head mixes of them, then the log odds of ``p`` against them. Taken from whole windows at once,
+        this is one pass of attention; left at ``p``, it replaces all keys and values that a context would need. 0 where
+        ``p + t`` lies beyond the window.
+
+        Args:
+            stream: ``[N, L, d]`` before the block.
+            keys, values: ``[N, L, G, e]``, keys rotated.
+        """
+        block, offset, (heads, groups, width) = self.block, self.offset, self._shape
+        every = torch.arange(stream.shape[1], device=stream.device)
+        query = block.rotate(block.queries(stream).unflatten(-1, (heads, width)), every) * block.scale
+        logits = torch.einsum("nqgre,nkge->ngrqk", query.unflatten(2, (groups, -1)), keys)
+        own = logits.diagonal(-offset, -2, -1)
+        hidden = (every > every[:, None]) | (every == every[:, None] - offset)
+        logits = logits.masked_fill(hidden, float("-inf"))
+        mass = logits.logsumexp(-1)
+        mixed = torch.einsum("ngrqk,nkge->nqgre", (logits - mass[..., None]).exp(), values)
+        table = stream.new_zeros(*stream.shape[:2], heads, width + 1)
+        table[:, : len(every) - offset, :, :-1] = mixed[:, offset:].flatten(2, 3)
+        table[:, : len(every) - offset, :, -1] = (own - mass[..., offset:]).flatten(1, 2).mT
+        return table
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor, later: Tensor, positions: Tensor, others: Tensor, clean: Tensor) -> Context:
         """Prepare ``B`` contexts.
 
         Args:
-            x: ``[B, d]``, the stream at ``p``.
-            query: ``[B, H, e]``, rotated, of position ``p+t``.
+            x, later: ``[B, d]``, the stream before the block at ``p`` and at ``p+t``.
             positions: ``p [B]``.
-            keys, values: ``[B, G, L, e]``, rotated, of the clean run; number ``L-1`` is that of ``p``.
-            seen: ``[B, L]``, which of them there are.
-            clean: ``y [B, d]``.
+            others: ``[B, H, e + 1]``, :meth:`others` of ``p``.
+            clean: ``y [B, d]``, behind the block at ``p+t``.
         """
-        block, (_, groups, width) = self.block, self._shape
-        query = query * block.scale
-        grouped = query.unflatten(1, (groups, -1))
-        logits = torch.einsum("bgre,bgle->bgrl", grouped, keys).masked_fill(~seen[:, None, None], float("-inf"))
-        others, own = logits[..., :-1], logits[..., -1]
-        mixed = torch.einsum("bgrl,bgle->bgre", others.softmax(-1), values[:, :, :-1]).flatten(1, 2)
-        log_odds = (own - others.logsumexp(-1)).flatten(1)
-        centred = block.attention_norm.centring.project(x)
-        key, value = (
-            self._by_head((centred @ weight.T).unflatten(-1, (groups, width))) for weight in (self._key, self._value)
-        )
-        apart = self._by_head(values[:, :, -1]) - mixed
+        block, (heads, groups, width) = self.block, self._shape
+        query = block.queries(later).unflatten(-1, (heads, width))
+        query = block.rotate(query, positions + self.offset) * block.scale
         turned = block.rotate(query, positions, back=True)
+        rate = block.attention_norm.rate(x)
+        projected = block.attention_norm.centring.project(x) @ self._weight.T
+        key, value = (self._by_head(part.unflatten(-1, (groups, width))) for part in projected.chunk(2, -1))
+        own = value * rate[:, None, None]
+        apart = (own if self._shift is None else own + self._shift) - others[..., :-1]
         moving = torch.stack([value, apart], 1)  # V_x and E: [B, 2, H, e]
         seen_by = torch.einsum("hegf,bkgf->hekgb", self._overlap, moving)  # O_hᵀO_g of them
         back = torch.einsum("bd,dhe->heb", clean, self._out)
         return Context(
-            rate=block.attention_norm.rate(x),
-            log_odds=log_odds.T.contiguous(),
+            rate=rate,
+            log_odds=others[..., -1].T.contiguous(),
             queries=turned.permute(1, 2, 0).contiguous(),
             logits=(turned * key).sum(-1).T.contiguous(),
             forms=torch.cat([seen_by.flatten(2, 3), back[:, :, None]], 2).flatten(2).contiguous(),

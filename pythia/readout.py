@@ -41,6 +41,9 @@ class LanguageModelReadout:
     fit neither in memory nor on disk.
     """
 
+    thread_safe = True
+    """Reading changes nothing (:mod:`sensverify.threads`)."""
+
     def __init__(
         self,
         model: LanguageModel,
@@ -120,13 +123,22 @@ class LanguageModelReadout:
         closed = 0 if self._suffix.one_block is None else 4 * block.heads * self.width
         return layout.context_size(self.offset) + closed * layout.dtype.itemsize
 
-    def entries_per_pair(self, left: int, *, gradient: bool) -> int:
+    @property
+    def angle_entries(self) -> int | None:
+        """By how many numbers a pair counts in a closed form (:class:`sensverify.planes.AngularReadout`), if there is
+        one: its tables are ``H(2H + 1)`` wide, but come from products that are the faster the larger they are."""
+        return None if self._suffix.one_block is None else 4 * self._suffix.blocks[0].heads
+
+    def entries_per_pair(self, left: int, *, gradient: bool, angles: bool = False) -> int:
         """Numbers alive at once for a pair (direction, context) with ``left`` positions on its left, at most
         (:func:`sensverify.memory.at_once`).
 
         Bounds what was seen of GPT-NeoX, GPT-2 and Llama: with gradients every recomputed position of every block
-        leaves its tables behind; without, those of one position live at a time. The closed form needs far less.
+        leaves its tables behind; without, those of one position live at a time. ``angles``: of the closed form.
         """
+        if angles:
+            heads = self._suffix.blocks[0].heads
+            return heads * (6 * heads + 24) + 40
         block, depth = self._suffix.blocks[0], len(self._suffix.blocks)
         hidden, scores = len(block.mlp.into.weight), 2 * block.heads * left
         if not gradient:
@@ -141,8 +153,7 @@ class LanguageModelReadout:
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows and positions ``[count]`` of the contexts that :meth:`sample` takes, for whoever gathers them in parts.
 
-        Their order is that of chance, so that any first few are a fair sample; :func:`pythia.activations.by_position`
-        puts those of like length together.
+        Their order is that of chance, so that any first few are a fair sample.
         """
         return self.positions.draw(count, generator)
 

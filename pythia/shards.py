@@ -20,6 +20,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ CHUNK = 2**20
 """Bytes hashed at a time: a processor's cache holds them."""
 ABANDONED = 3600
 """Seconds after which a file that nobody has renamed was left by a killed process: to write one takes a few."""
+FORGOTTEN = 30 * 24 * 3600
+"""Seconds after which activations that nobody has opened are forgotten."""
 
 _NAMES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -139,6 +142,16 @@ def sweep(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED:
                     path.unlink()
+
+
+def prune(cache: Path, prefix: str) -> None:
+    """Remove folders of ``cache`` whose name begins with ``prefix`` and that nobody has opened for a long time: what is
+    in them is computed again if it is ever asked for, and otherwise nobody would ever delete it."""
+    with contextlib.suppress(OSError):
+        for folder in cache.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):
+                if folder.is_dir() and time.time() - folder.stat().st_mtime > FORGOTTEN:
+                    shutil.rmtree(folder)
 
 
 def _read_all(stream: BinaryIO, into: memoryview, place: int) -> None:

@@ -3,8 +3,8 @@
 All on one random model of exactly Pythia-70M's shape, the same weights, tokens, positions and thread count, gradient
 with respect to the directions included, in (direction, context) pairs per second:
 
-- *ours*: the clean pass is kept; all directions and contexts at once; *fresh*: each call selects its contexts from the
-  clean pass anew, as each step of a search does;
+- *ours*: the clean pass is kept; all directions and contexts as a step of a search has them
+  (:func:`sensverify.parts.climb`); *fresh*: each call also selects its contexts from the clean pass anew;
 - *plain*: hooks on the Hugging Face model, run clean and perturbed to its end, one direction at a time on all contexts
   (the published method);
 - *cached*: the best ordinary practice: hooks, the clean read-out kept, stopped at the block that is read;
@@ -33,12 +33,14 @@ from pythia.embedded import FOLDER
 from pythia.loading import LanguageModel, import_transformers
 from pythia.operations import Work, multiplications
 from pythia.readout import LanguageModelReadout
+from sensverify.chunking import Chunking
 from sensverify.claims import Progress, silent
 from sensverify.geometry import random_directions
 from sensverify.interventions import set_presence
 from sensverify.memory import largest_resident
+from sensverify.parts import Whole, climb
 from sensverify.scoring import angular_distance
-from sensverify.sensitivity import directions_at_once, effects
+from sensverify.search_state import SearchOptions
 
 ALPHA = 0.5
 OTHERS = ("plain", "cached", "transformer_lens")
@@ -228,15 +230,13 @@ def ours(readout: LanguageModelReadout, case: Case, *, fresh: bool) -> Callable[
     """All directions on all contexts; ``fresh``: contexts are selected from the clean pass anew in every call."""
     rows, positions = torch.arange(case.contexts), _positions(case)
     start = random_directions(case.directions, readout.width, readout.centring, torch.Generator().manual_seed(1))
-    alpha = torch.full((case.contexts,), ALPHA)
+    options = SearchOptions(directions=case.directions)
     kept = readout.at(rows, positions)
 
     def work() -> None:
         batch = readout.at(rows, positions) if fresh else kept
-        clean = readout.clean(batch)
-        for chunk in torch.split(start, directions_at_once(clean, readout.width)):
-            leaf = chunk.clone().requires_grad_()
-            torch.autograd.grad(effects(readout, batch, clean, leaf, alpha).mean(), leaf)
+        given = Whole(batch, readout.clean(batch), torch.full((case.contexts,), ALPHA))
+        climb(readout, options, given, start, Chunking())
 
     return work
 

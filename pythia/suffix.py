@@ -41,14 +41,20 @@ class CleanRun:
     """What a read needs of the clean pass, for ``B`` contexts intervened on at ``positions [B]``.
 
     ``residuals [t+1, B, d]`` are block ``a``'s outputs at ``p..p+t``; ``target [B, d]`` is block ``b``'s at ``p+t``.
-    ``one_block``: what the closed form needs, where there is one (:mod:`pythia.one_block`).
+    ``gathered`` has keys and values; ``one_block``: what the closed form needs, where there is one
+    (:mod:`pythia.one_block`).
     """
 
     positions: Tensor
     residuals: Tensor
     target: Tensor
-    blocks: tuple[BlockCache, ...]
+    gathered: Gathered
     one_block: Context | None = None
+
+    @property
+    def blocks(self) -> tuple[BlockCache, ...]:
+        """Keys and values on the left, of each block."""
+        return self.gathered.left_blocks
 
     def at(self, contexts: Tensor) -> CleanRun:
         """The contexts of these numbers ``[N]``, which may repeat; without the closed form."""
@@ -56,7 +62,7 @@ class CleanRun:
             positions=self.positions[contexts],
             residuals=self.residuals[:, contexts],
             target=self.target[contexts],
-            blocks=tuple(BlockCache(cache.keys[contexts], cache.values[contexts]) for cache in self.blocks),
+            gathered=self.gathered.at(contexts),
         )
 
 
@@ -84,8 +90,7 @@ class PlanarStream(Stream):
     def of(directions: Tensor, contexts: Tensor, along: Tensor, across: Tensor, centring: Centring) -> PlanarStream:
         """With ``x`` put together."""
         centred = centring.project(contexts)
-        x = combine(directions, centred, along, across)
-        x = x if centring is Centring.NONE else x + (contexts - centred)
+        x = combine(directions, centred, along, across, None if centring is Centring.NONE else contexts - centred)
         return PlanarStream(x, directions, contexts, along, across)
 
     def through(self, normed: NormedLinear) -> Tensor:
@@ -94,8 +99,7 @@ class PlanarStream(Stream):
         rate = norm.rate(self.contexts)
         of_directions = self.directions @ folded.weight.T
         of_contexts = norm.centring.project(self.contexts) @ folded.weight.T
-        seen = combine(of_directions, of_contexts, self.along * rate, self.across * rate)
-        return seen if folded.bias is None else seen + folded.bias
+        return combine(of_directions, of_contexts, self.along * rate, self.across * rate, folded.bias)
 
 
 class Suffix:
@@ -106,7 +110,7 @@ class Suffix:
         self.architecture = architecture
         self.blocks = architecture.blocks[layer + 1 : target + 1]
         closed = len(self.blocks) == 1 and offset > 0 and self.blocks[0].parallel
-        self.one_block = OneBlock(self.blocks[0]) if closed else None
+        self.one_block = OneBlock(self.blocks[0], offset) if closed else None
 
     # --- The clean pass ----------------------------------------------------------------------------------------
 
@@ -130,7 +134,10 @@ class Suffix:
             layout=layout,
             windows_per_pass=keeping.windows_per_pass(windows, cost),
         )
-        return open_store(clean, {**identity, "layer": self.layer, "target": self.target}, keeping)
+        identity = {**identity, "layer": self.layer, "target": self.target}
+        if self.one_block is not None:
+            identity["offset"] = self.offset
+        return open_store(clean, identity, keeping)
 
     def layout(self, length: int) -> Layout:
         """What is kept of a window of ``length`` tokens."""
@@ -142,6 +149,7 @@ class Suffix:
             groups=block.groups,
             head_width=block.head_width,
             dtype=block.output.weight.dtype,
+            heads=0 if self.one_block is None else block.heads,
         )
 
     def _one_pass(self, tokens: Tensor) -> Activations:
@@ -151,7 +159,10 @@ class Suffix:
         for block, stream in zip(self.blocks, residuals[:-1], strict=True):
             _, keys, values = block.split(block.keys_and_values(stream))
             caches.append(torch.stack([block.rotate(keys, every), values], 2))
-        return Activations(residuals[0], residuals[-1], torch.stack(caches, 2))
+        others = None
+        if self.one_block is not None:
+            others = self.one_block.others(residuals[0], *caches[0].unbind(2))
+        return Activations(residuals[0], residuals[-1], torch.stack(caches, 2), others)
 
     def _residual_streams(self, tokens: Tensor) -> list[Tensor]:
         """Outputs ``[B, L, d]`` of blocks ``layer..target``, by the model's own forward, stopped at ``target``."""
@@ -182,30 +193,10 @@ class Suffix:
     def select(self, store: Store, rows: Tensor, positions: Tensor) -> CleanRun:
         """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``, with ``p + offset < L``."""
         gathered = store.gather(rows, positions, self.offset)
-        clean = CleanRun(
-            positions=positions,
-            residuals=gathered.residuals,
-            target=gathered.target,
-            blocks=gathered.left_blocks,
-        )
-        if self.one_block is None:
-            return clean
-        return dataclasses.replace(clean, one_block=self._prepare(self.one_block, gathered, positions))
-
-    def _prepare(self, form: OneBlock, gathered: Gathered, positions: Tensor) -> Context:
-        """What the closed form needs."""
-        block, cache = form.block, gathered.blocks[0]
-        query = block.queries(gathered.residuals[-1]).unflatten(-1, (block.heads, block.head_width))
-        number = torch.arange(cache.keys.shape[2], device=positions.device)
-        return form.prepare(
-            x=gathered.residuals[0],
-            query=block.rotate(query, positions + self.offset),
-            positions=positions,
-            keys=cache.keys,
-            values=cache.values,
-            seen=(number < positions[:, None]) | (number >= gathered.left),
-            clean=gathered.target,
-        )
+        form, residuals = None, gathered.residuals
+        if self.one_block is not None and gathered.others is not None:
+            form = self.one_block.prepare(residuals[0], residuals[-1], positions, gathered.others, gathered.target)
+        return CleanRun(positions, residuals, gathered.target, gathered, form)
 
     # --- The perturbed one -------------------------------------------------------------------------------------
 

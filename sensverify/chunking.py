@@ -20,7 +20,7 @@ from torch import Tensor
 from sensverify.errors import InputError
 from sensverify.memory import Budget, at_once
 from sensverify.readout import Readout
-from sensverify.sensitivity import directions_at_once
+from sensverify.sensitivity import Probe, Tables
 
 _SIGNS = ("defaultcpuallocator", "can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 """What allocators say that raise a bare ``RuntimeError``, in small letters."""
@@ -63,13 +63,14 @@ class Chunking:
         self.used_contexts = allowed
         return allowed
 
-    def size(self, clean: Tensor, width: int, count: int, contexts: int | None = None) -> int:
-        """How many of ``count`` directions to take at once, given the clean read-out ``[B, d_out]`` and ``d``.
+    def size(self, tables: Tables, clean: Tensor, count: int, contexts: int | None = None) -> int:
+        """How many of ``count`` directions to take at once, given what their effects take and the clean read-out
+        ``[B, d_out]``.
 
         The one place where a search decides it. ``contexts``: how many there are where they are most, if not ``B``.
         """
         contexts = contexts or len(clean)
-        allowed = directions_at_once(clean[:1].expand(contexts, -1), width)
+        allowed = tables.directions(contexts, clean.device)
         self.used = min(count, allowed, self.limit or allowed)
         if self.pairs is not None:
             self.used = at_once(
@@ -95,9 +96,12 @@ class Chunking:
             )
 
 
-def planned(readout: Readout, budget: Budget | None) -> Chunking:
+def planned(readout: Readout, budget: Budget | None, probe: Probe | None = None) -> Chunking:
     """What ``budget`` allows of a read-out that knows what a pair (direction, context) takes, by its
     ``entries_per_pair(left, gradient=)``, and a context, by its ``context_size``; of any other, no limit.
+
+    ``probe``: what effects are, if they are those of :func:`sensverify.sensitivity.effects`; where a closed form gives
+    them, ``entries_per_pair`` is asked with ``angles=True``.
 
     Down to powers of 2, so that two budgets seldom differ in it, and results in their rounding.
     """
@@ -105,8 +109,10 @@ def planned(readout: Readout, budget: Budget | None) -> Chunking:
     if budget is None or entries_of is None or draw is None or at is None:
         return Chunking()
     rows, positions = draw(LOOKED_AT, torch.Generator(device=readout.device).manual_seed(0))
-    itemsize = at(rows[:1], positions[:1]).x.element_size()
-    pairs = max(1, budget.entries(itemsize) // entries_of(int(positions.max()) + 1, gradient=True))
+    one = at(rows[:1], positions[:1])
+    closed = probe is not None and Tables.of(readout, readout.clean(one), probe).closed
+    entries = entries_of(int(positions.max()) + 1, gradient=True, **({"angles": True} if closed else {}))
+    pairs = max(1, budget.entries(one.x.element_size()) // entries)
     size = getattr(readout, "context_size", None)
     contexts = None if size is None else _power_of_two(budget.contexts(size))
     return Chunking(contexts=contexts, pairs=_power_of_two(pairs))

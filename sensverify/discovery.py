@@ -44,6 +44,7 @@ from sensverify.parts import check_shared, draw, look
 from sensverify.parts import climb as _climb
 from sensverify.plateau import Plateau, Watch
 from sensverify.readout import Readout
+from sensverify.scoring import angular_distance
 from sensverify.search_state import Method, Score, SearchOptions, SearchState, Start, total_steps
 from sensverify.spectral import most_directions, spectral_directions
 
@@ -112,7 +113,7 @@ def start_search(readout: Readout, options: SearchOptions, budget: Budget | None
         generator=generator,
         age=torch.zeros(len(directions), dtype=torch.int64),
         watch=Watch.begin(len(directions)),
-        chunking=chunking.planned(readout, budget),
+        chunking=chunking.planned(readout, budget, options.probe if options.score == "plain" else None),
     )
 
 
@@ -183,6 +184,12 @@ def _check_score(readout: Readout, options: SearchOptions) -> None:
             expected="the clean reference with the method spectral, which solves for small steps from it",
             got=f"the reference {options.probe.reference}",
             remedy="pass another method, or the clean reference",
+        )
+    if options.method == "spectral" and options.probe.distance is not angular_distance:
+        raise InputError(
+            expected="the angular distance with the method spectral, which solves for the turn of the read-out",
+            got=f"the distance {options.probe.distance.__name__}",
+            remedy="pass another method; an ascent may still start from the spectral solution",
         )
     if options.score == "plain":
         return

@@ -22,8 +22,9 @@ Contexts can be had in parts from a read-out that tells apart which contexts are
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, Readout
 from sensverify.search_state import SearchOptions
-from sensverify.sensitivity import effects
+from sensverify.sensitivity import Tables, effects
+from sensverify.threads import in_threads
 
 LEAST_UNIT = 1e-300
 """In place of the unit of a part in which nothing had any effect: next to any other it counts for nothing."""
@@ -121,6 +123,7 @@ class Parted:
 
 
 Given = Whole | Parted
+R = TypeVar("R")
 
 
 def draw(
@@ -136,10 +139,19 @@ def draw(
     dealt = group.size > 1 and group.shard == "contexts"
     if is_parted(readout) and (dealt or chunking.contexts_at_once(contexts) < contexts):
         rows, positions = readout.draw(contexts, generator)
-        return Parted(readout, rows, positions, options.probe.law.stratified(1, len(rows), generator)[0])
+        alpha = options.probe.law.stratified(1, len(rows), generator)[0]
+        order = _like_beside_like(positions, group.size if dealt else 1)
+        return Parted(readout, rows[order], positions[order], alpha[order.to(alpha.device)])
     batch = readout.sample(contexts, generator)
     clean = readout.clean(batch)
     return Whole(batch, clean, options.probe.law.stratified(1, len(batch), generator)[0].to(batch.x))
+
+
+def _like_beside_like(positions: Tensor, processes: int) -> Tensor:
+    """An order in which every process has contexts of all lengths, each from short to long: what is worked on at once
+    is padded to the longest, and one process should not have all that are long."""
+    order = positions.sort(stable=True).indices
+    return torch.cat([order[first::processes] for first in range(processes)])
 
 
 def climb(
@@ -183,12 +195,13 @@ def look(
     if isinstance(given, Parted):
         return _in_parts(options, given, directions, chunking, group, gradients=False).scores.to(directions.dtype)
     whole, directions = given, directions.to(given.batch.x)
-    scores = []
+    scores: list[Tensor] = []
+
+    def one(which: slice) -> Tensor:
+        return score(readout, options, whole.batch, whole.clean, directions[which], whole.alpha)
 
     def fill() -> None:
-        size = chunking.size(whole.clean, readout.width, len(directions))
-        for chunk in torch.split(directions, size):
-            scores.append(score(readout, options, whole.batch, whole.clean, chunk, whole.alpha))
+        scores.extend(_each(one, readout, options, whole.clean, len(directions), chunking))
 
     if group.size == 1:
         fill()
@@ -236,14 +249,47 @@ def _climb(
     if isinstance(given, Parted):
         sums = _in_parts(options, given, directions, chunking, group, gradients=True)
         return sums.scores.to(directions.dtype), sums.gradients.to(directions.dtype)
-    parts = []
-    for chunk in torch.split(directions, chunking.size(given.clean, readout.width, len(directions))):
-        leaf = chunk.clone().requires_grad_()
-        scores = score(readout, options, given.batch, given.clean, leaf, given.alpha)
+    whole = given
+
+    def one(which: slice) -> tuple[Tensor, Tensor]:
+        leaf = directions[which].clone().requires_grad_()
+        scores = score(readout, options, whole.batch, whole.clean, leaf, whole.alpha)
         (gradient,) = torch.autograd.grad(torch.log(scores + torch.finfo(scores.dtype).tiny).sum(), leaf)
-        parts.append((scores.detach(), gradient))
+        return scores.detach(), gradient
+
+    parts = _each(one, readout, options, whole.clean, len(directions), chunking)
     scores, gradients = (torch.cat(part) for part in zip(*parts, strict=True))
     return scores, gradients
+
+
+def _each(
+    work: Callable[[slice], R],
+    readout: Readout,
+    options: SearchOptions,
+    clean: Tensor,
+    count: int,
+    chunking: Chunking,
+    contexts: int | None = None,
+) -> list[R]:
+    """``work`` of all ``count`` directions, as many at once as are worked on at once, in as many threads as they are
+    worth."""
+    if options.score == "plain":
+        tables = Tables.of(readout, clean, options.probe)
+    else:
+        tables = Tables(max(readout.width, clean.shape[-1]), closed=False)
+    size = chunking.size(tables, clean, count, contexts)
+    shared = bool(getattr(readout, "thread_safe", False)) and clean.device.type == "cpu"
+    threads = tables.lots(count, size, len(clean)) if shared else 1
+    if threads == 1:
+        with tables.threads(size * len(clean)):
+            return [work(lot) for lot in _lots(count, size)]
+    # So many rounds, all threads at work in each, none with much more than another.
+    rounds = -(-count // size)
+    return in_threads(work, _lots(count, -(-count // (rounds * threads))), threads)
+
+
+def _lots(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _in_parts(
@@ -256,9 +302,8 @@ def _in_parts(
 
     def fill() -> None:
         for part in given.parts(group.part(len(given)), count):
-            size = chunking.size(part.clean, given.readout.width, len(directions), -(-widest // count))
-            for start in range(0, len(directions), size):
-                sums.add(options, given.readout, part, slice(start, start + size))
+            add = functools.partial(sums.add, options, given.readout, part)
+            _each(add, given.readout, options, part.clean, len(directions), chunking, -(-widest // count))
 
     if group.size == 1:
         fill()

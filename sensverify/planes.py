@@ -45,6 +45,11 @@ class PlanarReadout(Readout, Protocol):
 class AngularReadout(PlanarReadout, Protocol):
     """What a :class:`PlanarReadout` has beside the rest if it may know distances without making the read-outs."""
 
+    @property
+    def angle_entries(self) -> int | None:
+        """By how many numbers a pair counts where :meth:`read_angles` is given many at once; None where it is of no
+        use."""
+
     def read_angles(self, batch: Batch[Any], directions: Tensor, along: Tensor, across: Tensor) -> Tensor | None:
         """Angular distances ``[S, B]`` between the clean read-out and :meth:`PlanarReadout.read_plane`,
         differentiable in the same; None where there is no way but that."""
@@ -60,6 +65,11 @@ def is_planar(readout: Readout) -> TypeGuard[PlanarReadout]:
 
 def _is_angular(readout: Readout) -> TypeGuard[AngularReadout]:
     return is_planar(readout) and _goes_with_read(type(readout), ("read_angles",))
+
+
+def angle_entries(readout: Readout) -> int | None:
+    """By how many numbers a pair counts where ``readout`` knows distances without reading; None if it does not."""
+    return readout.angle_entries if _is_angular(readout) else None
 
 
 @functools.cache
@@ -180,21 +190,33 @@ def angles_moved(
     return distances.index_put((which, context), angular_distance(clean[context], outcomes))
 
 
-def combine(of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:
-    """``along·of_directions + across·of_contexts [S, B, n]``: what a linear map makes of activations in the plane.
+def combine(
+    of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor, constant: Tensor | None = None
+) -> Tensor:
+    """``along·of_directions + across·of_contexts + constant [S, B, n]``: what a linear map makes of activations in the
+    plane.
 
-    Given are what it makes of the directions, ``[S, n]``, and of the contexts, ``[B, n]``, and coordinates ``[S, B]``.
-    The gradient is written out: autograd would make tables ``[S, B, n]`` only to sum them.
+    Given are what it makes of the directions, ``[S, n]``, and of the contexts, ``[B, n]``, coordinates ``[S, B]``, and
+    what it adds, ``[n]`` or ``[B, n]``, which gets no gradient. The gradient is written out: autograd would make tables
+    ``[S, B, n]`` only to sum them.
     """
-    combined: Tensor = _Combination.apply(of_directions, of_contexts, along, across)  # type: ignore[no-untyped-call]
+    combined: Tensor = _Combination.apply(  # type: ignore[no-untyped-call]
+        of_directions, of_contexts, along, across, constant
+    )
     return combined
 
 
 class _Combination(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, of_directions: Tensor, of_contexts: Tensor, along: Tensor, across: Tensor, constant: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(of_directions, of_contexts, along, across)
-        return (of_directions[:, None] * along[..., None]).addcmul_(of_contexts, across[..., None])
+        if constant is None:
+            first = of_directions[:, None] * along[..., None]
+        else:
+            first = torch.addcmul(constant, of_directions[:, None], along[..., None])
+        return first.addcmul_(of_contexts, across[..., None])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -205,4 +227,5 @@ class _Combination(torch.autograd.Function):
             torch.bmm(across.T[:, None], gradient.transpose(0, 1))[:, 0] if wanted[1] else None,
             torch.bmm(of_directions[:, None], gradient.transpose(1, 2))[:, 0] if wanted[2] else None,
             (gradient * of_contexts).sum(-1) if wanted[3] else None,
+            None,
         )

@@ -13,8 +13,9 @@ presence ``α`` against the model with none. Then the step is the same in every 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -23,13 +24,19 @@ from torch import Tensor
 from sensverify import formulas
 from sensverify.claims import Progress, silent
 from sensverify.geometry import presence
-from sensverify.planes import angles_moved, read_moved
+from sensverify.planes import angle_entries, angles_moved, read_moved
 from sensverify.readout import Batch, Readout
 from sensverify.scoring import Distance, angular_distance
 
 TABLE, ACCELERATOR_TABLE = 2**19, 2**27
 """Entries of the largest table that is made at once, on a CPU and elsewhere: what fits a CPU's cache is worked on
 several times as fast as what does not, and an accelerator wants all it can get."""
+SMALL = 2**13
+"""Pairs up to which one thread is faster than two in a closed form: its steps are so short that threads would spend
+most of them waiting for each other."""
+LEAST_LOT, LEAST_CLOSED_LOT = 64, 4096
+"""Pairs that one of several threads has to get, where every pair is read and in a closed form: with fewer, threads wait
+for each other's turn in the interpreter."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +164,47 @@ def directions_at_once(clean: Tensor, width: int, pairs: int | None = None) -> i
     return max(1, table // (len(clean) * max(width, clean.shape[-1])))
 
 
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """What effects are made from: ``entries`` numbers of a pair in the largest table; ``closed``, by a closed form."""
+
+    entries: int
+    closed: bool
+
+    @staticmethod
+    def of(readout: Readout, clean: Tensor, probe: Probe) -> Tables:
+        """Those of :func:`effects`, given the clean read-out ``[B, d_out]``."""
+        known = None
+        if probe.distance is angular_distance and probe.reference == "clean" and torch.finfo(clean.dtype).bits >= 32:
+            known = angle_entries(readout)
+        return Tables(known or max(readout.width, clean.shape[-1]), known is not None)
+
+    def directions(self, contexts: int, device: torch.device, pairs: int | None = None) -> int:
+        """How many directions are worked on together: at least 1, and so many that tables have at most :data:`TABLE`
+        entries or, if ``pairs`` is given, so many pairs."""
+        table = TABLE if device.type == "cpu" else ACCELERATOR_TABLE
+        return max(1, (table // self.entries if pairs is None else pairs) // contexts)
+
+    def lots(self, count: int, at_once: int, contexts: int) -> int:
+        """How many threads share ``count`` directions, of which ``at_once`` are worked on at once: as many
+        as torch has, if every one of them gets enough for it to pay."""
+        enough = LEAST_CLOSED_LOT if self.closed else LEAST_LOT
+        return max(1, min(torch.get_num_threads(), min(count, at_once) * contexts // enough))
+
+    @contextlib.contextmanager
+    def threads(self, pairs: int) -> Iterator[None]:
+        """As many threads as ``pairs`` at once are worth: the small steps of a closed form are done sooner by one."""
+        usual = torch.get_num_threads()
+        if not self.closed or usual == 1 or pairs > SMALL:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(usual)
+
+
 def estimate(
     readout: Readout,
     directions: Tensor,
@@ -202,10 +250,14 @@ def estimate_on(
     probe = probe or Probe()
     clean = readout.clean(batch)
     alphas = probe.law.stratified(draws, len(batch), generator).to(batch.x)
-    chunks = [
-        sum(effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in alphas) / draws
-        for chunk in torch.split(directions, directions_at_once(clean, readout.width, pairs_per_chunk))
-    ]
+    tables = Tables.of(readout, clean, probe)
+    size = tables.directions(len(clean), clean.device, pairs_per_chunk)
+    with tables.threads(min(size, len(directions)) * len(clean)):
+        chunks = [
+            sum(effects(readout, batch, clean, chunk, alpha, probe.distance, probe.reference) for alpha in alphas)
+            / draws
+            for chunk in torch.split(directions, size)
+        ]
     rho = presence(batch.x, directions, readout.centring)
     return SensitivityEstimate(
         effects=torch.cat([torch.as_tensor(chunk) for chunk in chunks]),

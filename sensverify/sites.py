@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from sensverify.claims import Subject
+from sensverify.claims import Progress, Subject, silent
 from sensverify.errors import MissingExtraError
 from sensverify.readout import Readout
 
@@ -60,12 +60,12 @@ class Site:
 class SiteOpener(Protocol):
     """Opens a model; raises InputError for bad input and MissingExtraError for a missing optional package."""
 
-    def __call__(self, subject: Subject, options: SiteOptions) -> Site:
-        """The opened site."""
+    def __call__(self, subject: Subject, options: SiteOptions, progress: Progress = silent) -> Site:
+        """The opened site; ``progress`` hears of the clean pass over its text."""
 
 
-def open_site(subject: Subject, options: SiteOptions) -> Site:
-    """Open ``subject`` with the installed opener.
+def open_site(subject: Subject, options: SiteOptions, progress: Progress = silent) -> Site:
+    """Open ``subject`` with the installed opener; ``progress`` hears of the clean pass over its text.
 
     Raises :class:`~sensverify.errors.MissingExtraError` when none is installed.
     """
@@ -73,4 +73,4 @@ def open_site(subject: Subject, options: SiteOptions) -> Site:
     if not openers:
         raise MissingExtraError(package="a language-model opener", extra="lm")
     opener = cast(SiteOpener, next(iter(openers)).load())
-    return opener(subject, options)
+    return opener(subject, options, progress)

@@ -25,7 +25,7 @@ import torch
 from sensverify import __version__, checkpoints
 from sensverify.checkpoints import Warn, unheard
 from sensverify.chunking import memory_expected, release
-from sensverify.claims import Subject
+from sensverify.claims import Progress, Subject, silent
 from sensverify.directions import CONFIG_NAME, save_directions
 from sensverify.directions import FILE_NAME as DIRECTIONS_NAME
 from sensverify.discovery import count_duplicates, search, start_search
@@ -33,7 +33,7 @@ from sensverify.distributed import Group, LostRank, Shard, device_of_rank, joine
 from sensverify.errors import InputError, Interrupted, MissingExtraError
 from sensverify.evaluation import Evaluation, evaluate_directions, measured_as
 from sensverify.files import check_writable, make_directory
-from sensverify.memory import LEAST, Budget, available, budget_of
+from sensverify.memory import LEAST, Budget, available
 from sensverify.parts import check_shared
 from sensverify.readout import Readout
 from sensverify.report import machine
@@ -56,8 +56,8 @@ NOTE_EVERY = 0.25
 class Request:
     """A search to be done: on what, where in it, how, and the folder ``out`` for everything that comes of it.
 
-    ``memory``: what each process may use, such as ``3GB``; by default what the site may. Without either, what is worked
-    on at once may take half of what is free. ``shard``: what is dealt out where a launcher began several processes.
+    ``site.memory`` is what each process may use; by default what is worked on at once may take half of what is free.
+    ``shard``: what is dealt out where a launcher began several processes.
     """
 
     subject: Subject
@@ -66,7 +66,6 @@ class Request:
     out: Path
     resume: bool = False
     interval: float = INTERVAL
-    memory: str | Budget | None = None
     shard: Shard = "contexts"
 
 
@@ -103,10 +102,12 @@ def discover(
             raise
 
 
-def _open(request: Request, group: Group, opener: SiteOpener) -> tuple[Request, Site, dict[str, Any]]:
+def _open(
+    request: Request, group: Group, opener: SiteOpener, progress: Progress = silent
+) -> tuple[Request, Site, dict[str, Any]]:
     """The site, ``request`` measured as it has it, and what makes two searches the same one."""
     with memory_expected("the model and its clean pass", "lower --context, or pass a --text with less in it"):
-        site = opener(request.subject, request.site)
+        site = opener(request.subject, request.site, progress)
     request = dataclasses.replace(request, search=_as_read(request.search, site))
     for readout in (site.search, _stopping(site)):
         check_shared(readout, request.search, group)
@@ -120,13 +121,8 @@ def _stopping(site: Site) -> Readout:
 
 
 def _budget(request: Request, device: torch.device) -> Budget:
-    memory = request.memory
-    if memory is None:
-        memory = None if (size := getattr(request.site, "memory", None)) is None else Budget(total=size)
-    if isinstance(memory, Budget):
-        return memory
-    if memory is not None:
-        return budget_of(memory)
+    if request.site.memory is not None:
+        return Budget(total=request.site.memory)
     free = available(str(device))
     if device.type == "cpu":  # what is free is free for all processes together
         free //= ranks_here()
@@ -153,7 +149,7 @@ def _follow(request: Request, group: Group, opener: SiteOpener) -> None:
 def _lead(request: Request, group: Group, listener: Listener, warn: Warn, opener: SiteOpener) -> Outcome:
     """Search with the others, if there are any, and do what is done once."""
     started, began = now(), time.monotonic()
-    request, site, configuration = _open(request, group, opener)
+    request, site, configuration = _open(request, group, opener, listener)
     opened = time.monotonic()
     state = None
     if request.resume:

@@ -170,6 +170,18 @@ def test_scores_and_gradients_in_parts_are_those_of_the_whole(name):
         close(found[1], gradients, 1e-11)
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+def test_contexts_of_like_length_are_worked_on_together_and_no_process_has_all_that_are_long(processes):
+    positions = torch.randint(100, (300,), generator=torch.Generator().manual_seed(0))
+    order = parts._like_beside_like(positions, processes)
+    assert torch.equal(order.sort().values, torch.arange(300))
+    shares = positions[order].view(processes, -1)
+    assert bool((shares.diff(dim=1) >= 0).all())
+    assert float(shares.double().mean(1).std(unbiased=False)) < 1
+    padded = sum(len(part) * int(part.max()) for part in shares.flatten().split(20))
+    assert padded < 1.2 * int(positions.sum())  # in the order of chance: twice the sum
+
+
 @pytest.mark.parametrize(("name", "forgotten"), [("selective", "largest"), ("peak", "units"), ("inactive", "of_w")])
 def test_parts_that_do_not_know_their_unit_or_their_weights_gradient_are_found_out(name, forgotten, monkeypatch):
     _, scores, gradients = climbed(SCORES[name], Chunking())
@@ -490,7 +502,7 @@ class Victim(Text):
 
 
 def _toy(plan):
-    def opener(subject, options):
+    def opener(subject, options, progress=None):
         description = {"model": "toy", "dtype": "float32", "weights_sha256": "ab" * 32}
         return Site(
             search=Undivided() if plan.get("undivided") else Victim(plan),
@@ -691,17 +703,16 @@ def test_what_processes_cannot_share_and_what_a_launcher_left_out_is_told_in_one
     assert [device_of_rank(name) for name in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
 
 
-@pytest.mark.parametrize("memory", ["17MB", Budget(total=LEAST)])
-def test_a_request_says_how_much_memory_its_search_may_use(tmp_path, memory):
-    def opener(subject, options):
+def test_a_request_says_how_much_memory_its_search_may_use(tmp_path):
+    def opener(subject, options, progress):
         return dataclasses.replace(_toy({})(subject, options), search=Costly(), held_out=Costly())
 
     def request(name, memory):
-        site = SiteOptions(layer=0, target=1, offset=1)
-        return unattended.Request(subject=Subject(), site=site, search=OPTIONS, out=tmp_path / name, memory=memory)
+        site = SiteOptions(layer=0, target=1, offset=1, memory=memory)
+        return unattended.Request(subject=Subject(), site=site, search=OPTIONS, out=tmp_path / name)
 
-    little = unattended.discover(request("little", memory), opener=opener)
-    much = unattended.discover(request("much", "1.7GB"), opener=opener)
+    little = unattended.discover(request("little", LEAST), opener=opener)
+    much = unattended.discover(request("much", 100 * LEAST), opener=opener)
     assert (record(tmp_path / "little")["contexts_at_once"], record(tmp_path / "much")["contexts_at_once"]) == (7, 14)
     close(little.evaluation.directions, much.evaluation.directions)
 

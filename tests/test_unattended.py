@@ -93,7 +93,7 @@ def opened(search=None, held_out=None, dtype="float32"):
     """An opener of a toy."""
     description = {"model": "toy", "dtype": dtype, "weights_sha256": "ab" * 32}
 
-    def opener(subject, options):
+    def opener(subject, options, progress=None):
         return Site(
             search=search or Network(),
             held_out=held_out or Network(),
@@ -808,7 +808,7 @@ def test_a_direction_that_is_no_longer_finite_starts_afresh_at_once(monkeypatch)
 def test_what_was_found_in_few_digits_is_scored_in_float32(tmp_path, gain, agrees):
     opened_as, heard = [], []
 
-    def opener(subject, options):
+    def opener(subject, options, progress=None):
         opened_as.append(subject.dtype)
         readout = Network(gain=gain if subject.dtype == "bfloat16" else 1.0)
         return opened(readout, readout, subject.dtype)(subject, options)
@@ -825,7 +825,7 @@ def test_what_was_found_in_few_digits_is_scored_in_float32(tmp_path, gain, agree
 
 
 def test_scores_that_cannot_be_checked_in_float32_are_told_as_such(tmp_path):
-    def opener(subject, options):
+    def opener(subject, options, progress=None):
         if subject.dtype == "float32":
             raise InputError(expected="weights", got="none", remedy="none")
         return opened(dtype=subject.dtype)(subject, options)

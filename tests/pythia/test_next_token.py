@@ -458,3 +458,13 @@ def test_a_site_opens_with_either_readout(tiny_model_folder, tiny_text):
     assert not isinstance(plain.search, NextTokenReadout)
     with pytest.raises(InputError, match="the last block, 3, as target"):
         open_site(subject, SiteOptions(**options, target=2, readout="next_token"))
+
+
+def test_the_spectral_solution_is_not_passed_off_as_one_of_the_divergence():
+    """It solves for the turn of the read-out; a search by divergence may start from it, and no more."""
+    readout = NextTokenReadout(random_model("gpt2"), torch.randint(VOCABULARY, (6, 12)), layer=0, target=2, offset=1)
+    probe = Probe(distance=readout.distance)
+    with pytest.raises(InputError, match=r"angular distance with the method spectral.*next_token_kl"):
+        search(readout, SearchOptions(directions=3, steps=2, contexts=4, method="spectral", probe=probe))
+    begun = search(readout, SearchOptions(directions=3, steps=2, contexts=4, start="spectral", probe=probe))
+    assert begun.step == 2

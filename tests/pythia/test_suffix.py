@@ -166,12 +166,7 @@ def test_parity_test_would_notice_a_missing_rotation():
     windows, positions = torch.randint(60, (4, 12)), torch.tensor([2, 4, 6, 8])
     readout = LanguageModelReadout(model, windows, layer=0, target=2, offset=1)
     batch = readout.at(torch.arange(4), positions)
-    shifted = type(batch.state)(
-        positions=batch.state.positions + 1,
-        residuals=batch.state.residuals,
-        target=batch.state.target,
-        blocks=batch.state.blocks,
-    )
+    shifted = dataclasses.replace(batch.state, positions=batch.state.positions + 1)
     x = torch.randn(1, 4, 32)
     theirs = hooked_forward(model, windows, positions, x, layer=0, target=2, offset=1)
     assert relative_error(readout._suffix.read(shifted, x), theirs) > 100 * TOLERANCE
