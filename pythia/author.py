@@ -30,7 +30,7 @@ from pythia.loading import LanguageModel
 from pythia.readout import LanguageModelReadout
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, IntervalRow, Intervals, Table
-from sensverify.predictions import Prediction
+from sensverify.predictions import JUDGED, Side, judged
 from sensverify.published import (
     PUBLISHED_LAW,
     UNLIMITED_LAW,
@@ -62,15 +62,10 @@ FIGURES = {
     "SAE_over_random": [2.11, 3.40, 3.76, 4.15, 2.23],
     "where": "published with the research code; shown for orientation only, not measured here",
 }
-PREDICTION = Prediction(
-    id="PY-10",
-    quantity="share of the published score of random directions that it gives at the null rotation, same token, one "
-    "block later",
-    low=0.5,
-    high=None,
-    derived_from="SE-2: at the null rotation the published score is the distance between F(x) and F(x/‖x‖). In its "
-    "random pre-norm blocks that is 0.64 or more of the score from a norm of √d on. Half is asked for.",
-)
+PREDICTION = "PY-10"
+SIDE: Side = "low"
+"""The side of its interval that the claim cannot do without."""
+MOST = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +103,8 @@ class AtSite:
 
 
 def preflight(run: Run) -> None:
-    """As :func:`pythia.subject.preflight` does for every claim."""
-    subject.preflight(run)
+    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-10."""
+    subject.preflight(run, {PREDICTION: SIDE})
 
 
 def folded(model: LanguageModel) -> LanguageModel:
@@ -203,7 +198,7 @@ def _at_site(run: Run, variants: Mapping[str, Variant], groups: Mapping[str, Ten
 
 
 def check_construction(run: Run) -> Finding:
-    """PY-10: most of what random directions score is there before anything is rotated."""
+    """PY-10: how much of what random directions score is there before anything is rotated."""
     sites = measured(run)
     evidence: dict[str, object] = {
         "contexts": len(next(iter(sites[SAME_TOKEN].null.values()))[0]),
@@ -220,27 +215,35 @@ def check_construction(run: Run) -> Finding:
         _table("The same one token later", sites[NEXT_TOKEN], run),
         _intervals(sites, run),
     )
-    return _judge(sites[SAME_TOKEN].null_share(PUBLISHED, run.seed), evidence, exhibits)
+    return _judge(run, sites[SAME_TOKEN].null_share(PUBLISHED, run.seed), evidence, exhibits)
 
 
 def check_ours(run: Run) -> Finding:
     """False twin: the same of our score, which keeps the norm."""
-    return _judge(measured(run)[SAME_TOKEN].null_share(OURS, run.seed), {}, ())
+    return _judge(run, measured(run)[SAME_TOKEN].null_share(OURS, run.seed))
 
 
 def check_next_token(run: Run) -> Finding:
     """False twin: the same one token later, where the norm of ``x'`` is felt through a norm alone."""
-    return _judge(measured(run)[NEXT_TOKEN].null_share(PUBLISHED, run.seed), {}, ())
+    return _judge(run, measured(run)[NEXT_TOKEN].null_share(PUBLISHED, run.seed))
 
 
-def _judge(share: Interval, evidence: dict[str, object], exhibits: tuple[Exhibit, ...]) -> Finding:
+def _judge(
+    run: Run, share: Interval, evidence: Mapping[str, object] | None = None, exhibits: tuple[Exhibit, ...] = ()
+) -> Finding:
+    predicted, origin = subject.prediction(run, PREDICTION, SIDE)
     status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[
-        PREDICTION.judge(share)
+        predicted.judge(share)
     ]
-    measured_share = {"share_at_the_null_rotation": share.to_json(), "predicted": PREDICTION.to_json()}
+    measured_share = {"share_at_the_null_rotation": share.to_json(), "predicted": predicted.to_json()}
     return Finding(
         status=status,
-        evidence={**measured_share, **evidence},
+        evidence={
+            JUDGED: [judged(predicted, share, origin=origin)],
+            "share_at_the_null_rotation": share.to_json(),
+            "most_is_there": share.low > MOST,
+            **(evidence or {}),
+        },
         witness=measured_share if status is Status.REFUTED else None,
         exhibits=exhibits,
     )

@@ -51,6 +51,7 @@ def _rules(run: Run, readout: LanguageModelReadout, directions: Tensor) -> dict[
         readout.windows,
         torch.cat([presences(readout, rows) for rows in directions.split(32)]),
         first_position=readout.first_position,
+        counted=readout.counted_inside,
         options=BARE,
         seed=run.seed,
     )

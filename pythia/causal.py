@@ -54,9 +54,11 @@ PREDICTION = Prediction(
     low=0.1,
     high=None,
     derived_from="THEORY PY-9 (agreement above chance, which is 0), with a tenth of what there is room for as the "
-    "least worth the name: less is a small correlation (Cohen 1988) and a slight κ (Landis and Koch 1977)",
+    "least worth the name: less is a small correlation (Cohen 1988) and a slight κ (Landis and Koch 1977). No toy has "
+    "anything to say: what a planted transformer reads, it writes anew at right angles before it is unembedded, so "
+    "that logit weights by the direct path are 0 there",
 )
-"""Stated by the theory, until a toy model derives one."""
+"""Stated by the theory; no toy model derives one."""
 
 
 def preflight(run: Run) -> None:

@@ -144,7 +144,8 @@ def pinned_log_ratios(
     first, windows = readout.first_position, readout.windows
     generator = torch.Generator().manual_seed(seed + 43)
     chosen = torch.randperm(len(windows), generator=generator)[:PROMPTS].to(windows.device)
-    prompts = windows[chosen, : first + min(PROMPT, (windows.shape[1] - first) // 2)]
+    length = first + min(PROMPT, (windows.shape[1] - first) // 2)
+    prompts, where = windows[chosen, :length], readout.counted[chosen, :length]
     plain = write(loaded, prompts, STEPS, seed=seed, first=first).frequencies.mean(0)
     vocabulary = len(loaded.architecture.unembedding.weight)
     at_once = max(1, LOGITS_AT_ONCE // (len(prompts) * vocabulary))
@@ -156,7 +157,8 @@ def pinned_log_ratios(
             presence=torch.full((len(part) * len(prompts),), PRESENCE, device=part.device),
         )
         written = write(
-            loaded, prompts.repeat(len(part), 1), STEPS, seed=seed, pin=pin, first=first, copies=len(part)
+            loaded, prompts.repeat(len(part), 1), STEPS, seed=seed, pin=pin, first=first,
+            where=where.repeat(len(part), 1), copies=len(part),
         )  # fmt: skip
         found.append(written.frequencies.view(len(part), len(prompts), -1).mean(1))
     frequencies = torch.cat(found)[:, tokens].clamp(min=1e-30)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pythia import compared, subject
-from pythia.positions import Allowed
+from pythia.positions import permuted
 from pythia.privileged import LogitReadout, UnitReadout, has_neurons, tokens_of
 from pythia.site import site_of
 from sensverify import selectivity
@@ -170,23 +170,13 @@ def _as_estimate(found: selectivity.Concentrations) -> SensitivityEstimate:
 
 
 def _on_shuffled_tokens(run: Run, readout: UnitReadout) -> UnitReadout:
-    """The same site on windows whose tokens, but for BOS, are in random order."""
-    windows, real = readout.windows, subject.corpus(run).held_out_real.to(readout.windows.device)
+    """The same site on windows whose tokens, of the positions that count, are in random order."""
     where: dict[str, Any] = {"layer": readout.layer, "target": readout.target, "offset": readout.offset}
     if isinstance(readout, LogitReadout):
         where["tokens"] = readout.tokens
-    mixed = shuffled(windows, real, torch.Generator().manual_seed(run.seed + 47))
-    allowed = Allowed(real=real)
+    mixed = permuted(readout.windows, readout.counted, torch.Generator().manual_seed(run.seed + 47))
+    allowed = dataclasses.replace(readout.allowed, real=readout.counted)
     return type(readout)(readout.model, mixed, first_position=readout.first_position, allowed=allowed, **where)
-
-
-def shuffled(windows: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
-    """``windows [N, L]`` with the tokens of each at the positions ``real [N, L]`` in random order; the others stay."""
-    keys = torch.rand(windows.shape, generator=generator).to(windows.device)
-    behind = 2 + torch.arange(windows.shape[1], device=windows.device, dtype=keys.dtype)  # in their order
-    come_from = torch.where(real, keys, behind).argsort(1)
-    go_to = (~real).to(torch.uint8).sort(dim=1, stable=True).indices
-    return torch.empty_like(windows).scatter_(1, go_to, windows.gather(1, come_from))
 
 
 @torch.no_grad()
@@ -216,7 +206,7 @@ def on_logits(run: Run, layer: int) -> Mapping[str, SensitivityEstimate]:
     def make() -> Mapping[str, SensitivityEstimate]:
         model, windows = subject.model(run), subject.corpus(run)
         first = windows.first_position
-        tokens = tokens_of(model, windows.search[:, first:], windows.held_out[:, first:])
+        tokens = tokens_of(model, windows.search[windows.search_real], windows.held_out[windows.held_out_real])
 
         def readout(part: str) -> LogitReadout:
             where: dict[str, Any] = {"first_position": first, "allowed": windows.allowed(part), "tokens": tokens}

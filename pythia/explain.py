@@ -27,16 +27,18 @@ def explain(
     presence: Tensor,
     *,
     first_position: int = 0,
+    counted: Tensor | None = None,
     options: RuleOptions = ONE,
     seed: int = 0,
 ) -> Explanation:
     """The rule that best says where one direction is strongly present, and how well it does on held-out windows.
 
-    ``presence [N, L']`` is that of the direction at the positions of ``windows [N, L]`` from ``first_position`` on.
+    ``presence [N, L']`` is that of the direction at the positions of ``windows [N, L]`` from ``first_position`` on;
+    only those that are ``counted [N, L']``, by default all, are asked about.
     Raises ``ValueError`` for shapes that do not fit and presences that are not finite.
     """
     return explain_all(
-        model, windows, presence[None], first_position=first_position, options=options, seed=seed
+        model, windows, presence[None], first_position=first_position, counted=counted, options=options, seed=seed
     ).each[0]  # fmt: skip
 
 
@@ -46,6 +48,7 @@ def explain_all(
     presence: Tensor,
     *,
     first_position: int = 0,
+    counted: Tensor | None = None,
     options: RuleOptions | None = None,
     seed: int = 0,
 ) -> Explanations:
@@ -54,13 +57,18 @@ def explain_all(
     Every call with this seed and as many windows makes the same halves, so that groups of directions can be compared.
     """
     generator = torch.Generator().manual_seed(seed)
-    return explain_presence(contexts_of(model, windows, first_position), presence, generator, options)
+    return explain_presence(contexts_of(model, windows, first_position, counted), presence, generator, options)
 
 
-def contexts_of(model: LanguageModel, windows: Tensor, first_position: int = 0) -> Contexts:
-    """``windows [N, L]`` with the string of every token in them."""
+def contexts_of(
+    model: LanguageModel, windows: Tensor, first_position: int = 0, counted: Tensor | None = None
+) -> Contexts:
+    """``windows [N, L]`` with the string of every token in them, and which positions are ``counted [N, L']``."""
     strings = {token: token_string(model, token) for token in torch.unique(windows).tolist()}
-    return Contexts(tokens=windows.cpu().numpy(), strings=strings, first_position=first_position)
+    return Contexts(
+        tokens=windows.cpu().numpy(), strings=strings, first_position=first_position,
+        counted=None if counted is None else counted.cpu().numpy(),
+    )  # fmt: skip
 
 
 def token_string(model: LanguageModel, token: int) -> str:

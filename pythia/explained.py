@@ -30,7 +30,7 @@ from pythia.gallery import presences
 from pythia.readout import LanguageModelReadout
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals, Table
-from sensverify.predictions import Prediction
+from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.rules import Explanation, Explanations, RuleOptions
 from sensverify.statistics import Interval, bootstrap_weights
 from sensverify.verdicts import Finding, Status
@@ -38,13 +38,18 @@ from sensverify.verdicts import Finding, Status
 RESAMPLES = 2000
 LEVEL = 0.05
 COMPARED_WITH = (SAE, RANDOM)
+PREDICTION = "PY-5"
+SIDE: Side = "low"
+"""The side of its interval that the claim cannot do without."""
 ORDER = Prediction(
-    id="PY-5",
-    quantity="held-out detection accuracy of rules, found directions minus those of another group",
+    id="PY-5.sae",
+    quantity="held-out detection accuracy of rules, mean of found directions less that of an autoencoder's",
     low=0.0,
     high=None,
-    derived_from="THEORY PY-5, the order stated there after Stambler 2025: found above SAE; and found above random",
+    derived_from="THEORY PY-5, the order stated there after Stambler 2025. No toy shows it: rules tell found "
+    "directions and those of an autoencoder alike where both are about one token (TM-8.rules).",
 )
+"""Found above SAE is what the theory states; found above random is predicted by the toys."""
 PUBLISHED = {
     "SAE": (0.585, 0.531, 0.550, 0.543, 0.551),
     "sensitivity": (0.725, 0.706, 0.746, 0.665, 0.653),
@@ -114,7 +119,7 @@ def check_found_are_detected_better(run: Run) -> Finding:
             for row in layers
         },
     }  # fmt: skip
-    return _judge(means, FOUND, COMPARED_WITH, evidence, _exhibits(layers, means))
+    return _judge(run, means, FOUND, COMPARED_WITH, evidence, _exhibits(layers, means))
 
 
 def check_moved_presences(run: Run) -> Finding:
@@ -124,7 +129,7 @@ def check_moved_presences(run: Run) -> Finding:
         rho = presences(_held_out(run, row.layer), _directions(run, row.layer)[FOUND])
         moved = _explain(run, row.layer, rho.roll((1, 7), dims=(1, 2)))
         layers.append(dataclasses.replace(row, groups={**row.groups, MOVED: moved}))
-    return _judge(group_means(layers, run.seed), MOVED, (*COMPARED_WITH, FOUND), {}, ())
+    return _judge(run, group_means(layers, run.seed), MOVED, (*COMPARED_WITH, FOUND), {}, ())
 
 
 def measured(run: Run) -> list[Layer]:
@@ -152,12 +157,21 @@ def group_means(layers: Sequence[Layer], seed: int) -> Means:
     return Means(values=values, replicates=replicates)
 
 
-def judge_all(intervals: Mapping[str, Interval], prediction: Prediction) -> tuple[Status, str]:
-    """SUPPORTED if all lie inside the prediction; REFUTED if one lies outside, named; else INCONCLUSIVE.
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-5."""
+    subject.preflight(run, {PREDICTION: SIDE})
+
+
+def judge_all(
+    intervals: Mapping[str, Interval], prediction: Prediction | Mapping[str, Prediction]
+) -> tuple[Status, str]:
+    """SUPPORTED if all lie inside the prediction, or each in its own; REFUTED if one lies outside, named; else
+    INCONCLUSIVE.
 
     ``intervals`` are expected to hold all together (Bonferroni).
     """
-    outcomes = {name: prediction.judge(interval) for name, interval in intervals.items()}
+    own = dict.fromkeys(intervals, prediction) if isinstance(prediction, Prediction) else prediction
+    outcomes = {name: own[name].judge(interval) for name, interval in intervals.items()}
     for name, outcome in outcomes.items():
         if outcome == "outside":
             return Status.REFUTED, name
@@ -165,11 +179,18 @@ def judge_all(intervals: Mapping[str, Interval], prediction: Prediction) -> tupl
 
 
 def _judge(
-    means: Means, group: str, others: Sequence[str], evidence: Mapping[str, object], exhibits: tuple[Exhibit, ...]
+    run: Run,
+    means: Means,
+    group: str,
+    others: Sequence[str],
+    evidence: Mapping[str, object],
+    exhibits: tuple[Exhibit, ...],
 ) -> Finding:
     together = {name: means.difference(group, name, LEVEL / len(others)) for name in others}
-    status, worst = judge_all(together, ORDER)
-    judged = {
+    order, origin = subject.prediction(run, PREDICTION, SIDE)
+    predicted = {name: (ORDER, "stated by the theory") if name == SAE else (order, origin) for name in others}
+    status, worst = judge_all(together, {name: one for name, (one, _) in predicted.items()})
+    differences = {
         f"{group}_minus_{name}": {
             **means.difference(group, name).to_json(),
             "low_corrected": together[name].low, "high_corrected": together[name].high,
@@ -180,12 +201,16 @@ def _judge(
         "accuracy": means.interval(group).to_json(), f"accuracy_{worst}": means.interval(worst).to_json(),
         f"{group}_minus_{worst}": together[worst].to_json(),
     } if status is Status.REFUTED else None  # fmt: skip
+    correction = f"Bonferroni over {len(others)} comparisons"
     return Finding(
         status=status,
         evidence={
-            **judged,
-            "correction": f"Bonferroni over {len(others)} comparisons",
-            "predicted": ORDER.to_json(),
+            JUDGED: [
+                judged(one, together[name], of=f"{group} minus {name}, {correction}", origin=where)
+                for name, (one, where) in predicted.items()
+            ],
+            **differences,
+            "correction": correction,
             **evidence,
         },
         witness=witness,
@@ -224,6 +249,7 @@ def _explain(run: Run, layer: int, rho: Tensor, chosen: RuleOptions | None = Non
         readout.windows,
         rho,
         first_position=readout.first_position,
+        counted=readout.counted_inside,
         options=chosen or options(run),
         seed=run.seed,
     )

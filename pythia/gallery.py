@@ -120,7 +120,8 @@ def _excerpts(model: LanguageModel, readout: LanguageModelReadout, rho: Tensor) 
 def extreme_excerpts(model: LanguageModel, windows: Tensor, rho: Tensor, count: int, *, largest: bool) -> list[Excerpt]:
     """The ``count`` of ``windows [N, L']`` with the highest or lowest presence ``rho [N, L']``, each where it is so."""
     peak, position = rho.max(dim=1) if largest else rho.min(dim=1)
-    rows = peak.topk(min(count, len(peak)), largest=largest).indices
+    some = int(peak.isfinite().sum())  # infinite where nothing of a window counts
+    rows = peak.topk(min(count, some), largest=largest).indices
     return excerpts_at(model, windows, rho, rows, position[rows])
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pythia import subject
 from pythia.compared import FOUND, RANDOM, SAE, directions, language_readouts, sae_group, site
+from pythia.positions import permuted
 from pythia.readout import LanguageModelReadout
 from sensverify.claims import Run
 from sensverify.evaluation import HELD_OUT_CONTEXTS
@@ -118,17 +119,16 @@ def untouched(readout: LanguageModelReadout, batch: Batch[Any], group: Tensor) -
 
 
 def shuffled_tokens(readout: LanguageModelReadout, generator: torch.Generator) -> LanguageModelReadout:
-    """The same place in the same model, on windows with their tokens permuted, each by itself, BOS in its place."""
-    first, windows = readout.first_position, readout.windows
-    keys = torch.rand(windows[:, first:].shape, generator=generator, device=generator.device).to(windows.device)
-    permuted = torch.cat([windows[:, :first], windows[:, first:].gather(1, keys.argsort(1))], dim=1)
+    """The same place in the same model, on windows with their tokens permuted, each by itself. What does not count
+    (BOS, special tokens, padding, outliers) stays in its place, and is not intervened on there either."""
     return LanguageModelReadout(
         readout.model,
-        permuted,
+        permuted(readout.windows, readout.counted, generator),
         layer=readout.layer,
         target=readout.target,
         offset=readout.offset,
-        first_position=first,
+        first_position=readout.first_position,
+        allowed=dataclasses.replace(readout.allowed, real=readout.counted),
     )
 
 

@@ -111,7 +111,7 @@ class _Place:
             residuals=[residuals_after(self.model, self.layer, windows)],
             device=windows.device,
         ).counted
-        some = counted[:, :-1].any(1)
+        some = (counted[:, :-1] & counted[:, 1:]).any(1)  # a loss has a next token
         return windows[some], counted[some]
 
     def _losses(self, pin: Pin | None) -> Tensor:
@@ -190,7 +190,10 @@ class _Place:
 
     def _rule(self, rho: Tensor) -> tuple[FoundRule | None, str | None]:
         try:
-            best = explain(self.model, self.held_out, rho, first_position=self.first, seed=self.request.seed)
+            best = explain(
+                self.model, self.held_out, rho, first_position=self.first, counted=self.counted[:, self.first :],
+                seed=self.request.seed,
+            )  # fmt: skip
         except ValueError as error:
             return None, f"no rule: {error}"
         shown = best.accuracy
@@ -234,10 +237,12 @@ class _Place:
         windows = self.held_out
         generator = torch.Generator().manual_seed(self.request.seed + 7)
         rows = torch.randperm(len(windows), generator=generator)[:SAMPLES].to(windows.device)
-        prompts = windows[rows, : self.first + min(PROMPT, (windows.shape[1] - self.first) // 2)]
+        length = self.first + min(PROMPT, (windows.shape[1] - self.first) // 2)
+        prompts, where = windows[rows, :length], self.counted[rows, :length]
         pin = self._pin(direction, self.request.pin)
         plain, pinned = (
-            write(self.model, prompts, STEPS, seed=self.request.seed, pin=one, first=self.first) for one in (None, pin)
+            write(self.model, prompts, STEPS, seed=self.request.seed, pin=one, first=self.first, where=where)
+            for one in (None, pin)
         )
         return tuple(
             Sample(

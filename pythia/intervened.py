@@ -108,9 +108,9 @@ def window_losses(
     model: LanguageModel, windows: Tensor, pin: Pin | None = None, *, first: int = 0, where: Tensor | None = None
 ) -> Tensor:
     """Mean next-token loss in nats of each of ``windows [N, L]``, ``[N]``, over the positions that are intervened on:
-    those of ``where [N, L]``, or all from ``first`` on. NaN for a window without any.
+    those of ``where [N, L]`` whose next token is one of them, or all from ``first`` on. NaN for a window without any.
 
-    What BOS predicts is left out: nothing is intervened on there.
+    What BOS predicts is left out: nothing is intervened on there; so is what special tokens and padding follow on.
     """
     losses = []
     for chosen in _spans(len(windows), windows.shape[1] * len(model.architecture.unembedding.weight)):
@@ -119,7 +119,9 @@ def window_losses(
             stream = model.architecture.body(input_ids=part, use_cache=False).last_hidden_state[:, first:-1]
         logits = model.architecture.unembedding(stream).float()
         each = functional.cross_entropy(logits.flatten(0, 1), part[:, first + 1 :].flatten(), reduction="none")
-        counted = torch.ones_like(part[:, first:-1], dtype=torch.bool) if here is None else here[:, first:-1]
+        counted = torch.ones_like(part[:, first:-1], dtype=torch.bool)
+        if here is not None:
+            counted = here[:, first:-1] & here[:, first + 1 :]
         losses.append((each.view(len(part), -1) * counted).sum(1) / counted.sum(1))
     return torch.cat(losses)
 
@@ -156,12 +158,15 @@ def write(
     seed: int,
     pin: Pin | None = None,
     first: int = 0,
+    where: Tensor | None = None,
     copies: int = 1,
     progress: Progress = silent,
 ) -> Written:
     """Go on from ``prompts [N, L]`` for ``steps`` tokens, or as many as fit in the model's context.
 
-    Rows are ``copies`` groups of ``N / copies``; row ``i`` of every group has the same noise, drawn from ``seed``.
+    The pin is set at the positions ``where [N, L]`` of the prompts, by default all from ``first`` on, and at all that
+    is written. Rows are ``copies`` groups of ``N / copies``; row ``i`` of every group has the same noise, drawn from
+    ``seed``.
     """
     limit = int(getattr(model.config, "max_position_embeddings", prompts.shape[1] + steps))
     steps = max(1, min(steps, limit - prompts.shape[1]))
@@ -172,7 +177,7 @@ def write(
     total = torch.zeros(len(prompts), vocabulary, dtype=torch.float32, device=model.device)
     tokens = []
     for step in range(steps):
-        with pinned(model, pin, skip=skip):
+        with pinned(model, pin, skip=skip, where=where):
             out = model.architecture.body(input_ids=entered, past_key_values=cache, use_cache=True)
         logits = model.architecture.unembedding(out.last_hidden_state[:, -1]).float()
         total += logits.softmax(-1)
@@ -181,7 +186,7 @@ def write(
         noise = -(-uniform.log()).log()
         chosen = (logits.view(copies, own, -1) + noise.to(logits)).argmax(-1).view(-1, 1)
         tokens.append(chosen)
-        cache, entered, skip = out.past_key_values, chosen, 0
+        cache, entered, skip, where = out.past_key_values, chosen, 0, None
         progress("writing", step + 1, steps)
     return Written(tokens=torch.cat(tokens, 1), frequencies=total / steps)
 

@@ -2,45 +2,56 @@
 
 A claim about all layers is SUPPORTED if the ratio lies inside the prediction at every layer, REFUTED if it lies outside
 at any. The test statistic is the distance of the ratio's logarithm from the prediction's edge in standard errors, which
-are read off the bootstrap interval (its 95 % width over 2·1.96); each test is one-sided at 2.5 %, so that with a single
-layer SUPPORTED means what it means everywhere: the whole 95 % interval is inside.
+are read off the half of the bootstrap interval on the side of that edge (its length over 1.96); each test is one-sided
+at 2.5 %, so that with a single layer a verdict means what it means everywhere: the whole 95 % interval is inside, or
+outside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pythia.group_scores import ROUNDING, LayerScores
 from sensverify.exhibits import Exhibit
 from sensverify.multiplicity import holm
-from sensverify.predictions import Prediction
+from sensverify.predictions import JUDGED, Prediction, judged
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 
 LEVEL = 0.025
 QUANTILE = 1.96
+SINGLE = ", single 95 % interval; the verdict is by Holm over all layers"
 
 
 def p_above(ratio: Interval, bound: float) -> float:
     """The chance of so large a ratio, or a larger one, if the true one is ``bound``; 1 where nothing was measured."""
     if not all(math.isfinite(end) for end in (ratio.value, ratio.low, ratio.high)):
         return 1.0
-    logarithms = min(ratio.low, bound) > 0
-    value, low, high, edge = (
-        math.log(number) if logarithms else number for number in (ratio.value, ratio.low, ratio.high, bound)
-    )
-    if high == low:
-        return 0.0 if value > edge else 1.0
-    return 0.5 * math.erfc((value - edge) * 2 * QUANTILE / (high - low) / math.sqrt(2))
+    value, low, edge = _logarithms(ratio, ratio.value, ratio.low, bound)
+    return _tail(value - edge, value - low)
 
 
 def p_below(ratio: Interval, bound: float) -> float:
     """As :func:`p_above`, of so small a ratio."""
     if not all(math.isfinite(end) for end in (ratio.value, ratio.low, ratio.high)):
         return 1.0
-    return 1 - p_above(ratio, bound) if ratio.high > ratio.low else float(ratio.value >= bound)
+    value, high, edge = _logarithms(ratio, ratio.value, ratio.high, bound)
+    return _tail(edge - value, high - value)
+
+
+def _logarithms(ratio: Interval, *numbers: float) -> Iterable[float]:
+    """Of ``numbers``, one of them the bound; they themselves where one of all is not positive."""
+    positive = min(ratio.low, *numbers) > 0
+    return (math.log(number) if positive else number for number in numbers)
+
+
+def _tail(distance: float, half: float) -> float:
+    """The chance of lying ``distance`` or farther beyond an edge, ``half`` being 1.96 standard errors."""
+    if half <= 0:
+        return 0.0 if distance > half else 1.0
+    return 0.5 * math.erfc(distance * QUANTILE / half / math.sqrt(2))
 
 
 def p_inside(ratio: Interval, predicted: Prediction) -> float:
@@ -51,10 +62,10 @@ def p_inside(ratio: Interval, predicted: Prediction) -> float:
 
 
 def p_outside(ratio: Interval, predicted: Prediction) -> float:
-    """Small if the ratio is outside on some side, corrected for the number of sides."""
+    """Small if the ratio is outside on some side. Not corrected for two: a value inside is far from one of them."""
     sides = [p_below(ratio, predicted.low)] if predicted.low is not None else []
     sides += [p_above(ratio, predicted.high)] if predicted.high is not None else []
-    return min(1.0, len(sides) * min(sides))
+    return min(sides)
 
 
 def judge_layers(
@@ -81,6 +92,10 @@ def judge_layers(
     return Finding(
         status=status,
         evidence={
+            JUDGED: [
+                judged(predicted, ratio, of=f"layer {layer}{SINGLE if len(ratios) > 1 else ''}", origin=origin)
+                for layer, ratio in ratios.items()
+            ],
             "ratio": {f"layer {layer}": ratio.to_json() for layer, ratio in ratios.items()},
             "p_inside": dict(zip((f"layer {layer}" for layer in ratios), inside, strict=True)),
             "p_outside": dict(zip((f"layer {layer}" for layer in ratios), outside, strict=True)),

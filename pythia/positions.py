@@ -100,3 +100,12 @@ class Positions:
     def to_json(self) -> dict[str, object]:
         """What was left out for its norm."""
         return {"outliers": self.outliers, "of_positions": self.outliers + int(self.counted.sum())}
+
+
+def permuted(windows: Tensor, counted: Tensor, generator: torch.Generator) -> Tensor:
+    """``windows [N, L]`` with the tokens of each at the positions ``counted [N, L]`` in random order; others stay."""
+    keys = torch.rand(windows.shape, generator=generator, device=generator.device).to(windows.device)
+    behind = 2 + torch.arange(windows.shape[1], device=windows.device, dtype=keys.dtype)  # in their order
+    come_from = torch.where(counted, keys, behind).argsort(1)
+    go_to = (~counted).to(torch.uint8).sort(dim=1, stable=True).indices
+    return torch.empty_like(windows).scatter_(1, go_to, windows.gather(1, come_from))

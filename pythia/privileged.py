@@ -227,7 +227,7 @@ class LogitReadout(UnitReadout):
         )
         whole = model.architecture.unembedding
         self.vocabulary = len(whole.weight)
-        self.tokens = tokens_of(model, windows[:, first_position:]) if tokens is None else tokens
+        self.tokens = tokens_of(model, windows[self.counted]) if tokens is None else tokens
         weight, bias = whole.weight[self.tokens], None if whole.bias is None else whole.bias[self.tokens]
         self._norm = model.architecture.final_norm
         # The mean over tokens is linear in the stream: taken out of the rows, it is out of every logit.
@@ -248,7 +248,7 @@ class LogitReadout(UnitReadout):
 
 
 def tokens_of(model: LanguageModel, *windows: Tensor) -> Tensor:
-    """The tokens whose logits are read: all, or of a large vocabulary those most frequent in ``windows [N, L]``.
+    """The tokens whose logits are read: all, or of a large vocabulary those most frequent in ``windows``, of any shape.
 
     At most :data:`MOST_TOKENS`, in ascending order; of two that are equally frequent the first.
     """

@@ -65,13 +65,14 @@ class LanguageModelReadout:
             )
         self.model, self.windows, self.first_position = model, windows, first_position
         self.layer, self.target, self.offset = layer, target, offset
+        self.allowed = allowed or Allowed()
         self._suffix = Suffix(model.architecture, layer=layer, target=target, offset=offset)
         self._store = self._suffix.store(windows, keeping or Keeping(), _identity(model))
         self.positions = Positions(
             (windows.shape[0], windows.shape[1]),
             first=first_position,
             offset=offset,
-            allowed=allowed or Allowed(),
+            allowed=self.allowed,
             residuals=self._store.residuals(),
             device=self.device,
         )

@@ -12,33 +12,27 @@ another block: with one block left it can reach them through that block's norm a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from pythia import compared, subject
-from pythia.swaps import (
-    DIRECTION,
-    FLOOR,
-    HALVED,
-    LADDER,
-    NORM,
-    OWN,
-    RANDOM,
-    TURN,
-    TURN_RANDOM,
-    Swaps,
-    layers_at,
-    measure,
-)
+from pythia.swaps import Swaps, layers_at, measure
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Table
-from sensverify.multiplicity import holm, median_interval, sign_test
+from sensverify.multiplicity import holm, median_interval, sign_interval, sign_test
+from sensverify.predictions import JUDGED, Side, judged
 from sensverify.statistics import Interval, mean_interval
+from sensverify.swaps import DIRECTION, FLOOR, HALVED, LADDER, NORM, OWN, RANDOM, TURN, TURN_RANDOM
 from sensverify.verdicts import Finding, Status
 
 CONTEXTS = {"quick": 128, "full": 512}
 LATER = {"quick": (1, 4), "full": (1, 2, 4, 8)}
 """How many tokens later the two swaps are measured too."""
 LEVEL = 0.05
+PLAIN, MATCHED = "PY-2", "PY-2.matched"
+SIDE: Side = "low"
+"""The side of both intervals that the claims cannot do without."""
 PUBLISHED = {
     "median_ratio_at_25_50_75_per_cent_depth": [87, 219, 2560],
     "nats_for_halving_one_norm_at_25_per_cent": 3.1,
@@ -47,8 +41,8 @@ PUBLISHED = {
 
 
 def preflight(run: Run) -> None:
-    """As :func:`pythia.subject.preflight` does for every claim."""
-    subject.preflight(run)
+    """As :func:`pythia.subject.preflight` does for every claim, with the predictions of PY-2."""
+    subject.preflight(run, {PLAIN: SIDE, MATCHED: SIDE})
 
 
 def measured(run: Run) -> list[Swaps]:
@@ -82,17 +76,19 @@ def check_swaps(run: Run) -> Finding:
         "shuffled_weights": {swaps.place: _ratio(swaps, run).to_json() for swaps in control},
         "published_elsewhere": PUBLISHED,
     }
-    return _judge(run, DIRECTION, NORM, evidence, (_table(run, control), *(_ladder(one) for one in measured(run))))
+    return _judge(
+        run, PLAIN, (DIRECTION, NORM), evidence, (_table(run, control), *(_ladder(one) for one in measured(run)))
+    )
 
 
 def check_own_direction(run: Run) -> Finding:
     """False twin of both: the context's own direction in the place of another's, where nothing is swapped."""
-    return _judge(run, OWN, NORM, {}, ())
+    return _judge(run, PLAIN, (OWN, NORM))
 
 
 def check_opposite_order(run: Run) -> Finding:
     """False twin of PY-2: the norm matters more than the direction."""
-    return _judge(run, NORM, DIRECTION, {}, ())
+    return _judge(run, PLAIN, (NORM, DIRECTION))
 
 
 def check_turns(run: Run) -> Finding:
@@ -109,7 +105,7 @@ def check_turns(run: Run) -> Finding:
         "turned_at_random": "a control: a direction that no context has; not judged",
         "shuffled_weights": {one.place: _ratio(one, run, TURN).to_json() for one in _on_shuffled_weights(run)},
     }
-    return _judge(run, TURN, NORM, evidence, ())
+    return _judge(run, MATCHED, (TURN, NORM), evidence)
 
 
 def _on_shuffled_weights(run: Run) -> list[Swaps]:
@@ -125,19 +121,28 @@ def _on_shuffled_weights(run: Run) -> list[Swaps]:
     return run.shared("pythia.relative_norm shuffled", make)
 
 
-def _judge(run: Run, top: str, bottom: str, evidence: dict[str, object], exhibits: tuple[Exhibit, ...]) -> Finding:
-    """SUPPORTED if the median ratio is above 1 at every depth, REFUTED if below 1 at any: sign tests, Holm's level."""
-    swaps = measured(run)
+def _judge(
+    run: Run,
+    name: str,
+    pair: tuple[str, str],
+    evidence: Mapping[str, object] | None = None,
+    exhibits: tuple[Exhibit, ...] = (),
+) -> Finding:
+    """SUPPORTED if the median ratio of the pair is above what is predicted at every depth, REFUTED if below at any:
+    sign tests, Holm's level. The ledger's intervals are of single depths."""
+    predicted, origin = subject.prediction(run, name, SIDE)
+    assert predicted.low is not None  # as SIDE asks
+    swaps, (top, bottom), edge = measured(run), pair, predicted.low
     ratios = [one.ratio(top, bottom) for one in swaps]
-    above = holm([sign_test(int((ratio > 1).sum()), len(ratio)) for ratio in ratios])
-    below = holm([sign_test(int((ratio < 1).sum()), len(ratio)) for ratio in ratios])
+    above = holm([sign_test(int((ratio > edge).sum()), len(ratio)) for ratio in ratios])
+    below = holm([sign_test(int((ratio < edge).sum()), len(ratio)) for ratio in ratios])
     rows = [
         {
             "layer": one.layer,
             "place": one.place,
             "compared": [top, bottom],
             "median_ratio": _ratio(one, run, top, bottom).to_json(),
-            "share_of_contexts_above_1": float((ratio > 1).double().mean()),
+            "share_of_contexts_above": float((ratio > edge).double().mean()),
             "p_above": p_above,
             "p_below": p_below,
         }
@@ -149,9 +154,20 @@ def _judge(run: Run, top: str, bottom: str, evidence: dict[str, object], exhibit
         status = Status.REFUTED
     elif all(p < LEVEL for p in above):
         status = Status.SUPPORTED
+    single = f", sign tests at {LEVEL:.0%} on either side" + ("; the verdict is by Holm" if len(swaps) > 1 else "")
     return Finding(
         status=status,
-        evidence={"median_ratios": rows, "test": "sign tests over contexts, Holm over depths, 5 %", **evidence},
+        evidence={
+            JUDGED: [
+                judged(
+                    predicted, sign_interval(one.ratio(top, bottom), LEVEL), of=f"{one.place}{single}", origin=origin
+                )
+                for one in swaps
+            ],
+            "median_ratios": rows,
+            "test": f"sign tests over contexts against a ratio of {edge:g}, Holm over depths, 5 %",
+            **(evidence or {}),
+        },
         witness=failing,
         exhibits=exhibits,
     )

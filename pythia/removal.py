@@ -26,7 +26,7 @@ from sensverify.discovery import search
 from sensverify.evaluation import HELD_OUT_CONTEXTS
 from sensverify.exhibits import Exhibit, IntervalRow, Intervals, Table
 from sensverify.geometry import presence, random_directions, unit_directions
-from sensverify.predictions import Prediction, Side
+from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.removal import (
     LEANING_LENGTH,
     MAJORITY,
@@ -48,6 +48,14 @@ RESAMPLES = 2000
 RANDOM = 64
 LARGELY = 0.5
 """Of what found directions remove beyond random ones, more than this goes with the mean direction (PY-8.mean)."""
+LARGELY_MEAN = Prediction(
+    id="PY-8.mean",
+    quantity="what goes of the found directions' removal share when the mean direction is taken out of them, less half "
+    "of that share beyond random directions'",
+    low=0.0,
+    high=None,
+    derived_from="THEORY PY-8, what found directions remove is largely the mean direction: more than half",
+)
 ABSENT_STEPS = 0.5
 """Steps of the second search, which only stands beside, as a share of those of the first."""
 SHOWN = 24
@@ -254,6 +262,7 @@ def _judge(
     """By the prediction if it applies; SKIPPED where it is silent, INCONCLUSIVE where that is not clear."""
     predicted, origin = prediction(run, name, SIDE)
     figures: dict[str, object] = {
+        **({JUDGED: [judged(predicted, measured_value, origin=origin)]} if applies else {}),
         "measured": measured_value.to_json(),
         "length_of_mean_of_unit_activations": measured(run).length.to_json(),
         "predicted": predicted.to_json(),
@@ -300,8 +309,12 @@ def _judge_explained(run: Run, left: Decomposition) -> Finding:
     if excess.low <= 0:
         reason = "found directions remove no more than random ones: there is nothing to explain"
         return Finding(status=Status.INCONCLUSIVE, evidence={"reason": reason, **figures})
-    status = Status.SUPPORTED if beyond.low > 0 else Status.REFUTED if beyond.high < 0 else Status.INCONCLUSIVE
-    return Finding(status=status, evidence=figures, witness=figures if status is Status.REFUTED else None)
+    status, ledger = _status(LARGELY_MEAN, beyond), judged(LARGELY_MEAN, beyond, origin="stated by the theory")
+    return Finding(
+        status=status,
+        evidence={JUDGED: [ledger], **figures},
+        witness=figures if status is Status.REFUTED else None,
+    )
 
 
 def _figures(run: Run) -> dict[str, dict[str, object]]:

@@ -9,13 +9,13 @@ of activations that it has never seen is measured on the held-out windows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pythia.readout import LanguageModelReadout
+from pythia.saes import positions
 from sensverify.autoencoders import Autoencoder, AutoencoderOptions, TopK, train_autoencoder
 from sensverify.claims import Progress, silent
 
@@ -25,7 +25,7 @@ class TrainedSae:
     """A trained autoencoder and what it does on held-out activations.
 
     ``alive [K]``: which latents fire on training or held-out data. ``held_out_variance_explained`` and
-    ``held_out_active`` (L0, latents per activation) are over all held-out positions but BOS.
+    ``held_out_active`` (L0, latents per activation) are over all held-out positions that count.
     """
 
     autoencoder: Autoencoder
@@ -84,14 +84,9 @@ def train_sae(
 
 
 def normalised_activations(readout: LanguageModelReadout) -> Tensor:
-    """``Px/‖Px‖ [N, d]`` of all windows and positions but BOS, in float32."""
-    return torch.cat(list(_blocks(readout)))
-
-
-def _blocks(readout: LanguageModelReadout) -> Iterator[Tensor]:
-    for block in readout.residual_blocks():
-        rows = readout.centring.project(block[:, readout.first_position :].flatten(0, 1).float())
-        yield torch.nn.functional.normalize(rows)
+    """``Px/‖Px‖ [N, d]`` of all windows at the positions that count, in float32."""
+    parts = [torch.nn.functional.normalize(readout.centring.project(rows.float())) for rows in positions(readout)]
+    return torch.cat(parts)
 
 
 QUICK_WORK, FULL_WORK = 5e11, 2e12

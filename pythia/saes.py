@@ -60,5 +60,7 @@ def read_for(location: Location, width: int, model: str) -> Sae:
 
 def positions(readout: LanguageModelReadout) -> Iterator[Tensor]:
     """The activations ``[n, d]`` of all windows at every position that may be intervened on, a few at a time."""
+    start = 0
     for block in readout.residual_blocks():
-        yield torch.as_tensor(block[:, readout.first_position :]).flatten(0, 1)
+        yield torch.as_tensor(block)[readout.counted[start : start + len(block)].to(block.device)]
+        start += len(block)

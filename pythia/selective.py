@@ -42,7 +42,7 @@ from pythia.concentrations import (
 )
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals, Table
-from sensverify.predictions import Side
+from sensverify.predictions import JUDGED, Side, judged
 from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Finding, Status
 
@@ -114,7 +114,11 @@ def _judge(run: Run, ratios: Mapping[int, Interval]) -> Finding:
     else:
         inside = all(outcome == "inside" for outcome in outcomes.values())
         status = Status.SUPPORTED if inside else Status.INCONCLUSIVE
-    evidence = {
+    together = f", interval for {len(ratios)} layers together" if len(ratios) > 1 else ""
+    evidence: dict[str, Any] = {
+        JUDGED: [
+            judged(predicted, ratio, of=f"layer {layer}{together}", origin=origin) for layer, ratio in ratios.items()
+        ],
         "ratio_peak_to_random": {str(layer): ratio.to_json() for layer, ratio in ratios.items()},
         "predicted": predicted.to_json(),
         "predictions": origin,

@@ -18,32 +18,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pythia import compared
+from pythia import compared, subject
 from pythia.compared import FOUND, RANDOM, SHUFFLED
 from pythia.explained import LEVEL, RESAMPLES
 from pythia.gallery import presences
 from pythia.readout import LanguageModelReadout
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, Table
-from sensverify.predictions import Prediction
+from sensverify.predictions import JUDGED, Side, judged
 from sensverify.statistics import Interval, bootstrap_weights
 from sensverify.token_identity import TokenIdentity, largest_token_share, token_identity
 from sensverify.verdicts import Finding, Status
 
-MOSTLY = Prediction(
-    id="PY-6",
-    quantity="median over directions of the held-out variance of presence that the current token explains",
-    low=0.5,
-    high=None,
-    derived_from="THEORY PY-6 after Bricken et al. 2023: mostly single-token, that is, more than half by the token",
-)
-MORE = Prediction(
-    id="PY-6.contrast",
-    quantity="mean of the same, directions found on the copy minus those found on the model",
-    low=0.0,
-    high=None,
-    derived_from="THEORY PY-6: a control of the model's own directions, which are to depend on more than the token",
-)
+MOSTLY, MORE = "PY-6", "PY-6.contrast"
+SIDE: Side = "low"
+"""The side of both intervals that the claim cannot do without."""
 ON_COPY, ON_MODEL = "found on the copy", "found on the model"
 RANDOM_ON_COPY, RANDOM_ON_MODEL = "random on the copy", "random on the model"
 CONTEXTS_SHOWN = 20
@@ -55,6 +44,11 @@ class Measured:
 
     identity: Mapping[str, TokenIdentity]
     one_token: Mapping[str, Tensor]
+
+
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the predictions of PY-6."""
+    subject.preflight(run, {MOSTLY: SIDE, MORE: SIDE})
 
 
 def check_shuffled_directions(run: Run) -> Finding:
@@ -81,6 +75,7 @@ def measure(run: Run, moved: int = 0) -> Measured:
             target=layer + 1,
             offset=1,
             first_position=model_readout.first_position,
+            allowed=model_readout.allowed,
         )
         tokens = model_readout.windows[:, model_readout.first_position :].roll(moved, 0)
         for name, readout, directions in (
@@ -91,8 +86,10 @@ def measure(run: Run, moved: int = 0) -> Measured:
         ):
             rho = presences(readout, directions)
             generator = torch.Generator().manual_seed(run.seed)  # the same halves for every group
-            identity.setdefault(name, []).append(token_identity(tokens, rho, generator))
-            one_token.setdefault(name, []).append(largest_token_share(tokens, rho, CONTEXTS_SHOWN))
+            # a token of another window counts if it does so there
+            counted = readout.counted_inside & readout.counted_inside.roll(moved, 0)
+            identity.setdefault(name, []).append(token_identity(tokens, rho, generator, counted))
+            one_token.setdefault(name, []).append(largest_token_share(tokens, rho, CONTEXTS_SHOWN, counted))
     return Measured(
         identity={
             name: TokenIdentity(
@@ -113,21 +110,27 @@ def _judge(run: Run, outcome: Measured, *, details: bool) -> Finding:
     medians = {name: replicates.median(1).values for name, replicates in drawn.items()}
     difference = float(values[ON_COPY].mean() - values[ON_MODEL].mean())
     differences = drawn[ON_COPY].mean(1) - drawn[ON_MODEL].mean(1)
-    judged = [
-        (MOSTLY, _interval(float(values[ON_COPY].median()), medians[ON_COPY], LEVEL / 2)),
-        (MORE, _interval(difference, differences, LEVEL / 2)),
+    predicted = [subject.prediction(run, name, SIDE) for name in (MOSTLY, MORE)]
+    intervals = [
+        _interval(float(values[ON_COPY].median()), medians[ON_COPY], LEVEL / 2),
+        _interval(difference, differences, LEVEL / 2),
     ]
-    outcomes = [prediction.judge(interval) for prediction, interval in judged]
+    ledger = [
+        judged(one, interval, of="Bonferroni over 2 comparisons", origin=origin)
+        for (one, origin), interval in zip(predicted, intervals, strict=True)
+    ]
+    outcomes = [row["outcome"] for row in ledger]
     status = (
         Status.REFUTED if "outside" in outcomes
         else Status.SUPPORTED if outcomes == ["inside", "inside"]
         else Status.INCONCLUSIVE
     )  # fmt: skip
     measured = {
-        prediction.id: {"measured": interval.to_json(), "predicted": prediction.to_json(), "outcome": outcome}
-        for (prediction, interval), outcome in zip(judged, outcomes, strict=True)
+        one.id: {"measured": interval.to_json(), "predicted": one.to_json(), "outcome": outcome}
+        for (one, _), interval, outcome in zip(predicted, intervals, outcomes, strict=True)
     }
     evidence = {
+        JUDGED: ledger,
         **measured,
         "correction": "Bonferroni over 2 comparisons",
         "directions_on_the_copy": len(values[ON_COPY]),

@@ -55,7 +55,7 @@ def site_of(model: LanguageModel, corpus: Corpus, options: SiteOptions, keeping:
     """The site of a model and corpus that are already in memory."""
     kind = KINDS[options.readout]
     if kind is LogitReadout:  # the same units in search and evaluation
-        tokens = tokens_of(model, *(part[:, corpus.first_position :] for part in (corpus.search, corpus.held_out)))
+        tokens = tokens_of(model, corpus.search[corpus.search_real], corpus.held_out[corpus.held_out_real])
         kind = functools.partial(LogitReadout, tokens=tokens)
     total = len(corpus.search) + len(corpus.held_out)
 

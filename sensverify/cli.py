@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -194,10 +194,8 @@ def score(
     offset: offered.Recorded = None,
     reference: offered.RecordedReference = None,
     readout: offered.RecordedReadout = None,
-    measure: Annotated[
-        offered.ScoreName | None,
-        typer.Option("--score", help="What is measured, as `discover` has it; as recorded in cfg.json by default."),
-    ] = None,
+    weights: offered.RecordedWeights = None,
+    measure: offered.RecordedScore = None,
     context: offered.Context = 64,
     memory: offered.Memory = None,
     cache: offered.Cache = None,
@@ -206,32 +204,34 @@ def score(
     as_json: offered.AsJson = False,
 ) -> None:
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
+    from sensverify import recorded
     from sensverify.directions import check_belongs, load_directions
     from sensverify.evaluation import evaluate_directions, measured_as
-    from sensverify.recorded import recorded_number, recorded_readout, recorded_reference, recorded_score
     from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
     found = load_directions(directions, layer=layer, seed=seed)
     site_options = SiteOptions(
-        layer=recorded_number(found.config, "layer", layer),
-        target=recorded_number(found.config, "target", target),
-        offset=recorded_number(found.config, "offset", offset),
+        layer=recorded.recorded_number(found.config, "layer", layer),
+        target=recorded.recorded_number(found.config, "target", target),
+        offset=recorded.recorded_number(found.config, "offset", offset),
         context=context,
-        readout=cast(offered.ReadoutName, readout or recorded_readout(found.config)),
+        readout=readout or recorded.recorded_readout(found.config),
         memory=None if memory is None else parse_size(memory),
         cache=cache,
     )
-    chosen = reference or recorded_reference(found.config)
+    probe = Probe(reference=reference or recorded.recorded_reference(found.config))
+    subject = dataclasses.replace(subject, weights=weights or recorded.recorded_weights(found.config))
     site = open_site(subject, site_options)
-    probe = measured_as(Probe(reference=cast(offered.ReferenceName, chosen)), site.held_out)
     check_belongs(
         found, width=site.held_out.width, weights_sha256=site.weights_sha256, model=subject.model,
         allow_other_model=allow_other_model,
     )  # fmt: skip
     with progress_bars(quiet=as_json) as progress:
-        scored = cast(offered.ScoreName, measure or recorded_score(found.config))
-        result = evaluate_directions(site, found.directions, seed=seed, probe=probe, score=scored, progress=progress)
+        result = evaluate_directions(
+            site, found.directions, seed=seed, probe=measured_as(probe, site.held_out), progress=progress,
+            score=measure or recorded.recorded_score(found.config), called=found.called,
+        )  # fmt: skip
     if as_json:
         latents = {} if found.latents is None else {"latents": found.latents.tolist(), "sae": found.config["sae"]}
         _print_json({"schema": 1, **result.to_json(), **latents})
@@ -246,6 +246,7 @@ def inspect(
     directions: offered.DirectionsFile,
     index: offered.Index = None,
     layer: offered.Recorded = None,
+    weights: offered.RecordedWeights = None,
     context: offered.Context = 64,
     tasks: offered.Tasks = None,
     sae: offered.Neighbours = None,
@@ -258,9 +259,10 @@ def inspect(
     """Look at directions one by one: contexts, a rule, logit weights, ablation, pinned sampling, neighbours."""
     from sensverify.inspection import InspectionRequest, inspect_directions
 
+    subject = subject if weights is None else dataclasses.replace(subject, weights=weights)
     request = InspectionRequest(
         directions=directions, subject=subject, indices=tuple(index or ()), layer=layer, context=context, tasks=tasks,
-        sae=sae, pin=pin, seed=seed, allow_other_model=allow_other_model, out=out,
+        sae=sae, pin=pin, seed=seed, allow_other_model=allow_other_model, out=out, recorded_weights=weights is None,
     )  # fmt: skip
     with progress_bars(quiet=as_json) as progress:
         inspected = inspect_directions(request, progress)

@@ -54,6 +54,11 @@ class DirectionSet:
     score_minus_se: Tensor | None = None
     latents: Tensor | None = None
 
+    @property
+    def called(self) -> str:
+        """What tables call these directions."""
+        return "found" if self.latents is None else "autoencoder"
+
 
 def save_directions(folder: Path, found: DirectionSet) -> Path:
     """Write both files into the existing ``folder``, as the module tells; returns the path of the tensors.

@@ -53,6 +53,7 @@ class Evaluation:
     ratio: Interval
     duplicates: int
     largest_null_effect: float
+    called: str = "found"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: per direction score ± standard error for +s and −s; group means; ratio to random."""
@@ -95,7 +96,7 @@ class Evaluation:
             title = f"sensitivity (SeS{unit})"
         table = Table(
             title=f"{title}{origin} on held-out contexts, 95 % intervals",
-            caption=f"found/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
+            caption=f"{self.called}/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
             f"{self.duplicates} duplicates; largest null effect {self.largest_null_effect:.1e}",
         )
         table.add_column("group")
@@ -119,10 +120,12 @@ def evaluate_directions(
     seed: int,
     probe: Probe | None = None,
     score: Score = "plain",
+    called: str = "found",
     progress: Progress = silent,
 ) -> Evaluation:
     """Score ``directions [K, d]``, their negatives and random directions on one held-out sample of ``site``.
 
+    ``called`` is what tables name the directions by.
     Raises :class:`~sensverify.errors.InputError` for a ``score`` that needs a privileged basis where there is none.
     """
     probe = probe or Probe()
@@ -151,13 +154,14 @@ def evaluate_directions(
         minus=minus,
         random=control,
         groups={
-            "found (+s)": group_mean(plus.effects, resampling, weights=weights["plus"]),
+            f"{called} (+s)": group_mean(plus.effects, resampling, weights=weights["plus"]),
             "negated (−s)": group_mean(minus.effects, resampling, weights=weights["minus"]),
             "random": group_mean(control.effects, resampling, weights=weights["random"]),
         },
         ratio=group_ratio(plus.effects, control.effects, resampling, weights=both),
         duplicates=count_duplicates(directions),
         largest_null_effect=float(_null(readout, batch, directions.to(batch.x), probe).max()),
+        called=called,
     )
 
 

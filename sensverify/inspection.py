@@ -27,6 +27,7 @@ from sensverify.directions import FILE_NAME, DirectionSet, load_directions
 from sensverify.errors import InputError, MissingExtraError
 from sensverify.exhibits import Excerpt, Exhibit, FoundRule, Histogram, Table
 from sensverify.files import check_writable, make_directory, write_atomically
+from sensverify.recorded import recorded_weights
 from sensverify.sae_layouts import choose, holds_sae, read_sae
 from sensverify.statistics import Interval
 from sensverify.templates import render, visible
@@ -48,6 +49,7 @@ class InspectionRequest:
     No indices: the row with the best score, or the first where there are no scores. ``layer`` is the recorded one if
     None. ``tasks`` is a folder of task sets, ``sae`` a file or folder with directions to look for neighbours in,
     ``pin`` the presence that a direction is boosted and pinned to, in ``(0, 1]``, ``out`` the folder for a page.
+    ``recorded_weights``: the subject's weights are to be raw or folded as ``cfg.json`` has it, whatever it says.
     """
 
     directions: Path
@@ -60,6 +62,7 @@ class InspectionRequest:
     pin: float = 0.5
     seed: int = 0
     allow_other_model: bool = False
+    recorded_weights: bool = False
     out: Path | None = None
 
 
@@ -233,6 +236,9 @@ def inspect_directions(
     """
     found = _load(request)
     indices = _indices(request, found)
+    if request.recorded_weights:
+        weights = recorded_weights(found.config)
+        request = dataclasses.replace(request, subject=dataclasses.replace(request.subject, weights=weights))
     if not 0 < request.pin <= 1:
         raise InputError(
             expected="a presence above 0 and up to 1 to pin to", got=str(request.pin), remedy="pass another --pin"

@@ -41,6 +41,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def sign_interval(values: Tensor, level: float) -> Interval:
+    """The median of ``values [B]`` between the order statistics that sign tests, one-sided at ``level`` on either side,
+    leave possible: wholly above a number if and only if the test against that number rejects.
+
+    >>> sign_interval(torch.tensor([3.0, 1, 2, 5, 4, 6]), 0.05)
+    Interval(value=3.0, low=1.0, high=6.0)
+    """
+    ordered = values.double().cpu().sort().values
+    count, cut = len(ordered), 0
+    while cut < count // 2 and sign_test(count - cut, count) < level:
+        cut += 1
+    outer = max(cut - 1, 0)
+    return Interval(float(values.double().median()), float(ordered[outer]), float(ordered[count - 1 - outer]))
+
+
 def median_interval(values: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
     """Bootstrap interval of the median of ``values [B]``, which may hold infinities; ``B`` independent contexts."""
     values = values.double().cpu()

@@ -81,6 +81,12 @@ RecordedReference = Annotated[
     ReferenceName | None,
     typer.Option(help="As `discover` has it; as recorded in cfg.json by default, or else clean."),
 ]
+RecordedWeights = Annotated[
+    Weights | None,
+    typer.Option(
+        help="Weights as stored, or with each norm folded into the maps behind it; as recorded in cfg.json by default."
+    ),
+]
 RecordedReadout = Annotated[
     ReadoutName | None, typer.Option(help="As `discover` has it; as recorded in cfg.json by default.")
 ]
@@ -108,6 +114,10 @@ ReadoutKind = Annotated[
     ),
 ]
 ScoreName = Literal["plain", "selective", "peak"]
+RecordedScore = Annotated[
+    ScoreName | None,
+    typer.Option("--score", help="What is measured, as `discover` has it; as recorded in cfg.json by default."),
+]
 Score = Annotated[
     ScoreName,
     typer.Option(
@@ -159,11 +169,13 @@ def _subject(
 
 
 def about_a_model(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` with the options of :func:`_subject` in place of its parameter ``subject``.
+    """``command`` with the options of :func:`_subject` in place of its parameter ``subject``; of one that it has itself
+    its own is taken.
 
     typer reads signatures: the one that it is shown has them all.
     """
-    own, described = (inspect.signature(function, eval_str=True).parameters for function in (command, _subject))
+    own, described = (dict(inspect.signature(one, eval_str=True).parameters) for one in (command, _subject))
+    described = {name: one for name, one in described.items() if name not in own}
     parameters = [one.replace(kind=one.KEYWORD_ONLY) for name, one in own.items() if name != "subject"]
     parameters += described.values()
 

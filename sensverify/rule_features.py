@@ -36,23 +36,32 @@ NEAR, FAR, PAIRED = 4, 16, 8
 class Contexts:
     """Windows ``tokens [N, L]``, the string of every id in them, and where they start being real text.
 
-    Positions before ``first_position`` (a BOS token) are context, but no rule is asked about them.
+    Positions before ``first_position`` (a BOS token) are context, but no rule is asked about them; nor about those that
+    are not ``counted [N, L - first_position]``, by default all are.
     """
 
     tokens: Codes
     strings: Mapping[int, str]
     first_position: int = 0
+    counted: NDArray[numpy.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or not 0 <= self.first_position < self.tokens.shape[1]:
             raise ValueError(f"expected windows [N, L] with L > {self.first_position}, got {self.tokens.shape}")
         if missing := set(numpy.unique(self.tokens).tolist()) - set(self.strings):
             raise ValueError(f"expected a string for every token, got none for {sorted(missing)[:5]}")
+        if self.counted is not None and self.counted.shape != (len(self.tokens), self.positions):
+            raise ValueError(f"expected counted [{len(self.tokens)}, {self.positions}], got {self.counted.shape}")
 
     @property
     def positions(self) -> int:
         """Positions asked about in each window."""
         return int(self.tokens.shape[1]) - self.first_position
+
+    @property
+    def asked(self) -> NDArray[numpy.bool_]:
+        """Which positions are asked about, ``[N, L - first_position]``."""
+        return numpy.ones((len(self.tokens), self.positions), bool) if self.counted is None else self.counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +150,7 @@ class _Maker:
         self.everywhere = numpy.arange(len(self.tokens) * contexts.positions)
 
     def families(self) -> list[Family]:
-        real = numpy.unique(self.tokens[:, self.first :]).tolist()
+        real = numpy.unique(self.tokens[:, self.first :][self.contexts.asked]).tolist()
         characters = all(len(self.strings[token]) <= 1 for token in real)
         lower, lower_names = self._by_token(folded)
         made = [

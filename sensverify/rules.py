@@ -133,22 +133,25 @@ def explain_presence(
 ) -> Explanations:
     """The best rule for each direction, given its ``presence [K, N, L']`` at the positions of ``contexts``.
 
-    Windows are split at random into a half to fit and a half to score. Raises ``ValueError`` for shapes that do not
-    fit, presences that are not finite, and too few windows for a strong position in each half.
+    Windows are split at random into a half to fit and a half to score; positions that ``contexts`` does not ask about
+    are neither strong nor others. Raises ``ValueError`` for shapes that do not fit, presences that are not finite, and
+    too few windows for a strong position in each half.
     """
     options = options or RuleOptions()
     windows, positions = len(contexts.tokens), contexts.positions
-    if presence.shape[1:] != (windows, positions) or not bool(torch.isfinite(presence).all()):
+    asked = contexts.asked
+    rho = presence.detach().cpu()
+    if rho.shape[1:] != asked.shape or not bool(torch.isfinite(rho[:, torch.from_numpy(asked)]).all()):
         raise ValueError(f"expected finite presences [K, {windows}, {positions}], got {tuple(presence.shape)}")
     random = numpy.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
     order = torch.randperm(windows, generator=generator).numpy()
     halves = [numpy.sort(part) for part in (order[: windows // 2], order[windows // 2 :])]
-    tables = [presence.detach().cpu().double().numpy()[:, half].reshape(len(presence), -1) for half in halves]
+    tables = [rho.double().numpy()[:, half][:, asked[half]] for half in halves]
     if min(table.shape[1] for table in tables) * options.share < 1:
         raise ValueError(f"expected at least {math.ceil(1 / options.share)} positions in each half of the windows")
     strong, strong_held = (_strongest(table, options.share) for table in tables)
     families = families_of(contexts)
-    where = [(half[:, None] * positions + numpy.arange(positions)).reshape(-1) for half in halves]
+    where = [(half[:, None] * positions + numpy.arange(positions))[asked[half]] for half in halves]
     fit, held = ([_part(family, here, windows * positions) for family in families] for here in where)
     total = len(where[0])
     shuffled = [
@@ -162,7 +165,7 @@ def explain_presence(
     null = accuracy[len(presence) :].reshape(len(presence), options.shuffles)
     fitted = [_balanced(_count(fit, choice, rows, total)) for choice, rows in zip(found, strong, strict=False)]
     by_window = torch.from_numpy(
-        numpy.stack([one.reshape(4, -1, positions).sum(-1) for one in counts[: len(presence)]]).astype(float)
+        numpy.stack([_by_window(one, asked[halves[1]]) for one in counts[: len(presence)]])
     )  # [K, 4, W]
     weights = bootstrap_weights(by_window.shape[2], options.resamples, generator)
     hits, strong_rows, alarms, others = by_window.unbind(1)
@@ -357,6 +360,14 @@ def _count(halves: Sequence[_Half], choice: _Choice, strong: Codes, total: int) 
     present = numpy.zeros(total, dtype=bool)
     present[strong] = True
     return numpy.stack([fires & present, present, fires & ~present, ~present])
+
+
+def _by_window(counts: NDArray[numpy.bool_], asked: NDArray[numpy.bool_]) -> Floats:
+    """``counts [4, total]`` of the positions that are ``asked [W, L']`` about, added up in each window: ``[4, W]``."""
+    everywhere = numpy.zeros((len(counts), *asked.shape), dtype=bool)
+    everywhere[:, asked] = counts
+    sums: Floats = everywhere.sum(-1).astype(float)
+    return sums
 
 
 def _balanced(counts: NDArray[numpy.bool_]) -> float:

@@ -70,4 +70,5 @@ def turned(unit: Tensor, towards: Tensor, chord: Tensor) -> Tensor:
     across = towards - (towards * unit).sum(-1, keepdim=True) * unit
     across = across / across.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(unit.dtype).tiny)
     angle = 2 * torch.asin((chord / 2).clamp(max=1))
-    return unit * angle.cos() + across * angle.sin()
+    moved: Tensor = unit * angle.cos() + across * angle.sin()
+    return moved

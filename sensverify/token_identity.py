@@ -32,8 +32,11 @@ class TokenIdentity:
         return values[0] if weights is None else values
 
 
-def token_identity(tokens: Tensor, presence: Tensor, generator: torch.Generator) -> TokenIdentity:
-    """What ``tokens [N, L]`` say of ``presence [K, N, L]``; windows are halved at random.
+def token_identity(
+    tokens: Tensor, presence: Tensor, generator: torch.Generator, counted: Tensor | None = None
+) -> TokenIdentity:
+    """What ``tokens [N, L]`` say of ``presence [K, N, L]`` at the positions ``counted [N, L]``, by default all; windows
+    are halved at random.
 
     Raises ``ValueError`` for shapes that do not fit and for a single window.
     """
@@ -42,25 +45,34 @@ def token_identity(tokens: Tensor, presence: Tensor, generator: torch.Generator)
     order = torch.randperm(len(tokens), generator=generator)
     codes = torch.unique(tokens.cpu(), return_inverse=True)[1]
     fit, held = order[: len(order) // 2], order[len(order) // 2 :].sort().values
-    rho = presence.detach().cpu().double()
-    mean = rho[:, fit].mean(dim=(1, 2))
-    deviations = (rho - mean[:, None, None]).permute(1, 2, 0)  # [N, L, K]
+    weight = torch.ones(tokens.shape, dtype=torch.float64) if counted is None else counted.cpu().double()
+    rho = presence.detach().cpu().double().masked_fill(weight == 0, 0.0)
+    mean = rho[:, fit].sum(dim=(1, 2)) / weight[fit].sum().clamp(min=1)
+    deviations = ((rho - mean[:, None, None]) * weight).permute(1, 2, 0)  # [N, L, K], 0 where nothing counts
     size = int(codes.max()) + 1
     sums = torch.zeros(size, len(rho), dtype=torch.float64)
     sums.index_add_(0, codes[fit].flatten(), deviations[fit].flatten(0, 1))
-    counts = torch.bincount(codes[fit].flatten(), minlength=size).double()
+    counts = torch.bincount(codes[fit].flatten(), weights=weight[fit].flatten(), minlength=size)
     predicted = (sums / (counts + SHRINKAGE)[:, None])[codes[held]]
+    here = weight[held][..., None]
+    held_mean = deviations[held].sum(dim=(0, 1)) / here.sum().clamp(min=1)
     return TokenIdentity(
-        error=(deviations[held] - predicted).square().sum(1).T,
-        total=(deviations[held] - deviations[held].mean(dim=(0, 1))).square().sum(1).T,
+        error=((deviations[held] - predicted).square() * here).sum(1).T,
+        total=((deviations[held] - held_mean).square() * here).sum(1).T,
     )
 
 
-def largest_token_share(tokens: Tensor, presence: Tensor, count: int = 20) -> Tensor:
+def largest_token_share(tokens: Tensor, presence: Tensor, count: int = 20, counted: Tensor | None = None) -> Tensor:
     """``[K]``: of the ``count`` windows ``tokens [N, L]`` with the highest ``presence [K, N, L]``, how large a share
-    have the same token at their highest position. 1 for a direction that one token alone calls up."""
+    have the same token at their highest position. 1 for a direction that one token alone calls up.
+
+    Positions that are not ``counted [N, L]`` have no peak.
+    """
+    some = len(tokens)
+    if counted is not None:
+        some, presence = int(counted.any(1).sum()), presence.masked_fill(~counted.to(presence.device), -torch.inf)
     peaks, at = presence.max(dim=2)  # [K, N]
-    windows = peaks.topk(min(count, len(tokens)), dim=1).indices
+    windows = peaks.topk(min(count, some), dim=1).indices
     chosen = tokens[windows, at.gather(1, windows)].cpu()
     most = (chosen[:, :, None] == chosen[:, None, :]).sum(2).max(1).values
     return most / chosen.shape[1]

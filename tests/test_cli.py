@@ -166,6 +166,35 @@ def test_discover_writes_directions_that_score_accepts(capsys, tmp_path, tiny_mo
         assert one == pytest.approx(other, rel=1e-4)
 
 
+def test_weights_are_read_as_recorded_unless_one_says_otherwise(
+    capsys, monkeypatch, tmp_path, tiny_model_folder, tiny_text
+):
+    from sensverify import sites
+    from sensverify.claims import Subject
+    from sensverify.inspection import Inspected, InspectionRequest, inspect_directions
+
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2, "--weights", "folded", "--json")
+    assert invoke(capsys, *arguments)[0] == 0
+    opened, read = [], sites.open_site
+    monkeypatch.setattr(sites, "open_site", lambda about, *more: opened.append(about.weights) or read(about, *more))
+    score = ["score", tmp_path, "--model", tiny_model_folder, "--text", tiny_text, "--context", 16, "--json"]
+    for more in ((), ("--weights", "raw"), ("--weights", "folded")):
+        assert invoke(capsys, *score, *more)[0] == 0
+    assert opened == ["folded", "raw", "folded"]
+
+    def inspector(request, *_):
+        opened.append(request.subject.weights)
+        return Inspected(facts={}, inspections=())
+
+    for recorded in (True, False):
+        request = InspectionRequest(directions=tmp_path, subject=Subject(), recorded_weights=recorded)
+        inspect_directions(request, inspector=inspector)
+    assert opened[3:] == ["folded", "raw"]
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps({**config, "weight_processing": "boiled"}))
+    assert_refused(invoke(capsys, *score), "raw, folded", "'boiled'")
+
+
 def test_the_reference_is_recorded_and_scored_with(capsys, tmp_path, tiny_model_folder, tiny_text):
     arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 10, "--reference", "absent", "--json")
     code, out, _ = invoke(capsys, *arguments)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sensverify.multiplicity import holm, median_interval, sign_test
+from sensverify.multiplicity import holm, median_interval, sign_interval, sign_test
 
 
 @pytest.mark.parametrize("trials", [1, 4, 7])
@@ -51,3 +51,17 @@ def test_median_intervals_cover_the_median_and_live_with_infinities():
     values = torch.tensor([1.0, 2.0, 3.0, float("inf"), 4.0])
     interval = median_interval(values, torch.Generator().manual_seed(0))
     assert (interval.value, interval.high) == (3.0, float("inf"))
+
+
+@pytest.mark.parametrize("count", [4, 8, 21, 64])
+def test_an_interval_of_sign_tests_lies_beyond_a_number_where_the_test_against_it_rejects(count):
+    generator = torch.Generator().manual_seed(count)
+    rejections = 0
+    for shift in torch.linspace(-1, 1, 80).tolist():
+        values = torch.randn(count, generator=generator) + shift
+        interval = sign_interval(values, 0.1)
+        assert interval.low <= interval.value <= interval.high
+        assert (interval.low > 0) == (sign_test(int((values > 0).sum()), count) < 0.1)
+        assert (interval.high < 0) == (sign_test(int((values < 0).sum()), count) < 0.1)
+        rejections += interval.low > 0
+    assert 5 < rejections < 60

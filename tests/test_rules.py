@@ -110,6 +110,27 @@ def test_what_is_only_left_of_bos_is_context_and_no_position(contexts):
     assert found.rule.family in {"token before", "position", "class before"}
 
 
+def test_positions_that_are_not_asked_about_are_neither_strong_nor_others(contexts):
+    """Whatever stands there, finite or not; told windows without a single position, too."""
+    asked = numpy.random.default_rng(5).random((WINDOWS, LENGTH)) < 0.7
+    asked[3] = False
+    some = Contexts(tokens=contexts.tokens, strings=contexts.strings, counted=asked)
+    dog = torch.from_numpy(contexts.tokens == STRINGS.index(" dog")).float()
+    noise = torch.rand(dog.shape, generator=torch.Generator().manual_seed(1))
+    options = RuleOptions(share=float(dog[torch.from_numpy(asked)].mean()), shuffles=3, resamples=50)
+    told = []
+    for elsewhere in (0.0, 9.0, math.nan):
+        rho = torch.where(torch.from_numpy(asked), dog + 0.5 * noise, elsewhere)
+        told.append(explain_presence(some, rho[None], torch.Generator().manual_seed(0), options))
+    assert told[0].each == told[1].each == told[2].each
+    assert told[0].each[0].rule.answers == ("' dog'",)
+    assert told[0].each[0].accuracy.value > 0.95
+    assert int(told[0].strong.sum() + told[0].others.sum()) in range(int(0.3 * asked.sum()), int(0.7 * asked.sum()))
+    all_of_them = explain_presence(contexts, (9.0 - 9.0 * torch.from_numpy(asked))[None] + dog + 0.5 * noise,
+                                   torch.Generator().manual_seed(0), options).each[0]  # fmt: skip
+    assert all_of_them.accuracy.value < 0.7
+
+
 def test_the_best_set_is_the_best_of_all_sets():
     """Brute force over every set of six tokens, negated or not, with the stated description length."""
     generator = numpy.random.default_rng(3)

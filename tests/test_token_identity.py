@@ -63,3 +63,20 @@ def test_the_largest_share_of_one_token_at_the_peaks(tokens):
 def test_shapes_that_do_not_fit_are_refused(tokens):
     with pytest.raises(ValueError, match="presences"):
         token_identity(tokens, torch.zeros(1, WINDOWS, LENGTH + 1), torch.Generator())
+
+
+def test_positions_that_do_not_count_change_nothing(tokens):
+    counted = drawn(WINDOWS, LENGTH, seed=20) > 0
+    presence = drawn(TOKENS, seed=21)[tokens] + 0.1 * drawn(WINDOWS, LENGTH, seed=22)
+    planted = torch.where(counted, presence, 50 * drawn(WINDOWS, LENGTH, seed=23))
+    clean, other, all_of_them = (
+        token_identity(tokens, rho[None], torch.Generator().manual_seed(24), which).explained()
+        for rho, which in ((presence, counted), (planted, counted), (planted, None))
+    )
+    assert torch.equal(clean, other)
+    assert float(clean) > 0.95
+    assert float(all_of_them) < 0.2
+    one = presence.masked_fill(tokens == 3, 9.0)
+    high = torch.where(counted, one, 50.0)
+    assert float(largest_token_share(tokens, high[None], 10, counted)) == 1
+    assert float(largest_token_share(tokens, high[None], 10)) < 1

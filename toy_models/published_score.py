@@ -15,8 +15,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, IntervalRow, Intervals
 from sensverify.published import UnitNormReadout, null_share, share_interval

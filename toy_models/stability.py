@@ -25,7 +25,7 @@ from toy_models import planted, trained
 from toy_models.judging import at_least
 from toy_models.searching import search_seed, searched
 
-SEARCHES = 3
+SEARCHES, RANDOM_SETS = 3, 12
 NULL_PAIRS = 20
 MORE_THAN_CHANCE, NEARER = 0.05, 0.5
 """Of the way from random sets to the same directions: what is asked for, and what the false twin asks for."""
@@ -59,7 +59,9 @@ def check_stability(run: Run) -> Finding:
         }
         for row in rows
     }
-    return _judge(rows, lambda row: row.stability, MORE_THAN_CHANCE, {"searches": SEARCHES, **beside}, (_exhibit(rows),))
+    return _judge(
+        rows, lambda row: row.stability, MORE_THAN_CHANCE, {"searches": SEARCHES, **beside}, (_exhibit(rows),)
+    )
 
 
 def check_random_sets(run: Run) -> Finding:
@@ -86,6 +88,7 @@ def _judge(
         evidence={
             "stability": {_name(row): of(row).to_json() for row in rows},
             "required": required,
+            "seeds": sorted({row.seed for row in rows}),
             **(beside or {}),
         },
         witness={"model": _name(lowest), "stability": of(lowest).to_json()} if status is Status.REFUTED else None,
@@ -120,7 +123,7 @@ def _transformers(run: Run) -> list[Stability]:
 def _compared(toy: str, seed: int, sets: list[Tensor], centring: Centring, generator: torch.Generator) -> Stability:
     count, width = sets[0].shape
     null = float(random_cosines(count, width, centring, generator, NULL_PAIRS).mean())
-    random = [random_directions(count, width, centring, generator) for _ in sets]
+    random = [random_directions(count, width, centring, generator) for _ in range(RANDOM_SETS)]
     found, by_chance = match_searches(sets, null), match_searches(random, null)
     return Stability(toy, seed, found, found.stability(generator), by_chance.stability(generator))
 

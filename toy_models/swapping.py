@@ -1,4 +1,4 @@
-"""TM-8.swaps: does a transformer's next token depend on the direction of an activation, or on its norm? PY-2 rests on it.
+"""TM-8.swaps: does a transformer's next token depend on an activation's direction, or on its norm? PY-2 rests on it.
 
 After block 1 the stream holds an embedding and a copy of the one before; block 2 reads the copy through a norm and
 writes what is predicted. Swaps there (:mod:`sensverify.swaps`) are felt at the position itself. Norms of the toys'
@@ -89,6 +89,7 @@ def _judge(
                 f"seed {seed}, {top} over {bottom}": one.to_json() for (seed, top, bottom), one in ratios.items()
             },
             "contexts": CONTEXTS,
+            "seeds": [row.seed for row in rows],
             **(beside or {}),
         },
         witness={"seed, compared": list(lowest), "median_ratio": ratios[lowest].to_json()}
@@ -114,7 +115,7 @@ def _measure(subject: Subject) -> Swapped:
 
 
 def divergence(model: Transformer, clean: Tensor, moved: Tensor) -> Tensor:
-    """``KL [S, B]`` in nats between next-token distributions behind streams ``[B, d]`` and ``[S, B, d]``, in float64."""
+    """``KL [S, B]`` in nats between next-token distributions behind streams ``[B, d]`` and ``[S, B, d]``."""
 
     def log_probabilities(stream: Tensor) -> Tensor:
         return (model.final_norm(stream).double() @ model.unembedding.T.double()).log_softmax(-1)

@@ -168,7 +168,9 @@ class Transformer:
                 return tuple(map(shuffle, value))
             if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 fields = dataclasses.fields(value)
-                return dataclasses.replace(value, **{field.name: shuffle(getattr(value, field.name)) for field in fields})
+                return dataclasses.replace(
+                    value, **{field.name: shuffle(getattr(value, field.name)) for field in fields}
+                )
             return value
 
         copy: Transformer = shuffle(self)

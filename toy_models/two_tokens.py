@@ -6,8 +6,8 @@ token before as well, in a subspace of its own, and a random direction mixes the
 search for large effects there finds directions of one source, which a rule about one token can tell; random directions
 take two.
 
-Shuffle the entries of every matrix, and block 2 reads nothing in particular. The copy of the token before is spread over
-all dimensions and weakened, while the token itself reaches the stream as it did: its identity explains most of any
+Shuffle the entries of every matrix, and block 2 reads nothing in particular. The copy of the token before is spread
+over all dimensions and weakened, while the token itself reaches the stream as it did: its identity explains most of any
 direction's presence, where on the model it explains nothing of those found.
 
 PY-5 rests on the first, PY-6 on the second.
@@ -80,14 +80,15 @@ class Told:
 
         value, replicates = mean(group)
         if other is not None:
-            value, replicates = (a - b for a, b in zip((value, replicates), mean(other), strict=True))
+            less, less_replicates = mean(other)
+            value, replicates = value - less, replicates - less_replicates
         return _interval(value, replicates)
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """Of one model, what the token at the position explains of the presence of found directions: on a copy with shuffled
-    weights, and on the model itself."""
+    """Of one model, what the token at the position explains of the presence of found directions: on a copy with
+    shuffled weights, and on the model itself."""
 
     subject: Subject
     copy: TokenIdentity
@@ -162,6 +163,7 @@ def _judge_rules(
         evidence={
             "minus_random": {f"seed {seed}": one.to_json() for seed, one in differences.items()},
             "required": POINTS,
+            "seeds": list(differences),
             "windows": [TEXT_WINDOWS, TEXT_LENGTH],
             **(beside or {}),
         },
@@ -248,13 +250,14 @@ def check_tokens_of_other_windows(run: Run) -> Finding:
 
 def _judge_identity(rows: Sequence[Identity], exhibits: tuple[Exhibit, ...] = ()) -> Finding:
     """Every model by itself: medians on copies above one half, and means above those on the models."""
-    figures = {f"seed {row.subject.seed}": row.figures() for row in rows}
+    figures = {row.subject.seed: row.figures() for row in rows}
     halves, more = (list(column) for column in zip(*figures.values(), strict=True))
     status = _both(at_least(halves, HALF), at_least(more, ABOVE_ONE - 1))
-    evidence = {
-        seed: {"median_on_the_copy": median.to_json(), "mean_there_minus_on_the_model": difference.to_json()}
+    by_model = {
+        f"seed {seed}": {"median_on_the_copy": median.to_json(), "mean_there_minus_on_the_model": difference.to_json()}
         for seed, (median, difference) in figures.items()
     }
+    evidence: dict[str, Any] = {"seeds": list(figures), **by_model}
     return Finding(
         status=status, evidence=evidence, witness=evidence if status is Status.REFUTED else None, exhibits=exhibits
     )
@@ -288,7 +291,7 @@ def _text(subject: Subject) -> Tensor:
 
 def _presences(stream: Tensor, directions: Tensor) -> Tensor:
     """``[K, N, L]``."""
-    return presence(stream.flatten(0, 1), directions, Centring.MEAN).unflatten(1, stream.shape[:2])
+    return presence(stream.flatten(0, 1), directions, Centring.MEAN).view(-1, *stream.shape[:2])
 
 
 def _find(run: Run, subject: Subject, model: Transformer, name: str) -> Tensor:

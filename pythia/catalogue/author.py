@@ -7,12 +7,13 @@ CLAIMS = (
     Claim(
         id="PY-10",
         statement=(
-            "Most of what the published score gives to random directions, at the site where it was published, is its "
-            "own construction: more than half of it is there at the null rotation, where nothing is rotated."
+            "What the published score gives to random directions, at the site where it was published, is in part its "
+            "own construction: at the null rotation, where nothing is rotated, at least the share that the toy models "
+            "predict is there."
         ),
         formula=(
             r"\frac{\mathbb{E}\, D(F(x), F(x / \|x\|))}"
-            r"{\mathbb{E}\, D(F(x), F(I_s^\alpha(x) / \|x\|))} \geq \tfrac{1}{2}"
+            r"{\mathbb{E}\, D(F(x), F(I_s^\alpha(x) / \|x\|))} \geq \text{predicted}"
         ),
         hypotheses=(
             "same token, one block later, a third of the way into the model",
@@ -24,7 +25,7 @@ CLAIMS = (
         check="pythia.author:check_construction",
         false_twins=(
             FalseTwin(
-                statement="So is most of what our score gives to them.",
+                statement="So is what our score gives to them, by that share.",
                 check="pythia.author:check_ours",
             ),
             FalseTwin(

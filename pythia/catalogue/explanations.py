@@ -19,7 +19,8 @@ CLAIMS = (
             "strongly present: the highest 5 % of presences at held-out positions but BOS, at the end of positive "
             "presence for every group",
             "one search over the same rules for every direction, each charged for the length of its rule",
-            "intervals over windows and directions, corrected for the two comparisons",
+            "intervals over windows and directions, corrected for the two comparisons; found above random is predicted "
+            "by the toy models, found above SAE is the order that the theory states",
         ),
         source="THEORY PY-5; Stambler 2025 (published with explanations by a language model)",
         expected=Status.INCONCLUSIVE,
@@ -33,7 +34,7 @@ CLAIMS = (
                 check="pythia.explained:check_moved_presences",
             ),
         ),
-        preflight="pythia.subject:preflight",
+        preflight="pythia.explained:preflight",
     ),
     Claim(
         id="PY-6",
@@ -58,6 +59,6 @@ CLAIMS = (
                 check="pythia.single_token:check_tokens_of_other_windows",
             ),
         ),
-        preflight="pythia.subject:preflight",
+        preflight="pythia.single_token:preflight",
     ),
 )

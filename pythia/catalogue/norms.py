@@ -44,7 +44,7 @@ CLAIMS = (
         hypotheses=(
             "pairs of contexts from different windows, at the same position; never BOS, nor a window's first token",
             "directions and norms after centring; the distribution at the position itself",
-            "sign tests over contexts, Holm's correction over depths",
+            "sign tests over contexts, Holm's correction over depths; the order is that of the toy models",
         ),
         source="THEORY PY-2; Stambler 2025 (relative-norm hypothesis); claim LN-6",
         expected=Status.SUPPORTED,

@@ -146,12 +146,12 @@ def at_site(null, score):
     return AtSite({OURS: tables, PUBLISHED: tables}, {OURS: torch.stack([torch.zeros(50), parts[1]]), PUBLISHED: parts})
 
 
-@pytest.mark.parametrize(("null", "expected"), [(0.9, Status.SUPPORTED), (0.2, Status.REFUTED)])
+@pytest.mark.parametrize(("null", "expected"), [(0.9, Status.SUPPORTED), (0.1, Status.REFUTED)])
 def test_the_share_at_the_null_rotation_decides(tmp_path, null, expected):
     run = Run(seed=0, directory=tmp_path)
     run.shared("pythia.author", lambda: {SAME_TOKEN: at_site(null, 1.0), NEXT_TOKEN: at_site(0.0, 1.0)})
     share = author.measured(run)[SAME_TOKEN].null_share(PUBLISHED, 0)
-    assert author._judge(share, {}, ()).status is expected
+    assert author._judge(run, share).status is expected
     assert check_ours(run).status is Status.REFUTED
     assert check_next_token(run).status is Status.REFUTED
 

@@ -34,6 +34,7 @@ from sensverify.discovery import SearchOptions
 from sensverify.errors import InputError
 from sensverify.exhibits import from_json
 from sensverify.geometry import Centring, random_directions
+from sensverify.matching import match_searches
 from sensverify.predictions import Prediction
 from sensverify.runner import run_claim
 from sensverify.statistics import Interval
@@ -286,7 +287,7 @@ def test_the_same_directions_in_another_order_and_sign_are_stable():
     generator = torch.Generator().manual_seed(0)
     first = random_directions(12, 64, Centring.NONE, generator)
     turned = first[torch.randperm(12, generator=generator)] * torch.where(torch.arange(12) % 2 == 0, -1.0, 1.0)[:, None]
-    matching = stability.match_searches([first, turned, first.flip(0)], (0.2, 0.1))
+    matching = match_searches([first, turned, first.flip(0)], 0.2)
     assert matching.cosines.min() > 0.9999
     assert matching.span == pytest.approx(1)
     assert matching.stability(torch.Generator().manual_seed(0)).low > 0.999
@@ -297,7 +298,7 @@ def test_the_same_subspace_with_other_directions_shares_its_span_and_little_else
     generator = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(64, 12, generator=generator)).Q.T
     rotation = torch.linalg.qr(torch.randn(12, 12, generator=generator)).Q
-    matching = stability.match_searches([basis, rotation @ basis], (0.2, 0.1))
+    matching = match_searches([basis, rotation @ basis], 0.2)
     assert matching.span == pytest.approx(1, abs=1e-5)
     assert matching.cosines.mean() < 0.8
 
@@ -307,7 +308,7 @@ def test_the_best_matching_is_found_where_the_greedy_one_is_not():
     pytest.importorskip("scipy")
     first = torch.eye(2)
     second = torch.tensor([[0.9, 0.8], [0.8, 0.1]]).T
-    matching = stability.match_searches([first, second], (0.0, 0.0))
+    matching = match_searches([first, second], 0.0)
     assert matching.cosines.flatten().tolist() == pytest.approx([0.8, 0.8])
 
 

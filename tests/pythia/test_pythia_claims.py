@@ -13,10 +13,13 @@ from pythia.subject import corpus, model, prediction, preflight
 from sensverify.claims import Run, Subject
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
+from sensverify.predictions import JUDGED, Prediction, judged
 from sensverify.runner import run_claim
-from sensverify.verdicts import Status
+from sensverify.statistics import Interval
+from sensverify.verdicts import Finding, Status, Verdict
 
 pytest.importorskip("transformers")
+OUTCOMES = {Status.SUPPORTED: "inside", Status.REFUTED: "outside"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,36 @@ def test_the_shipped_model_gives_the_expected_verdict(run, claim):
     verdict = run_claim(claim, "pythia", run)
     assert verdict.as_expected, verdict.finding
     assert len(verdict.finding.evidence["false_twins_refuted"]) == len(claim.false_twins)
+    assert_predictions_are_told(verdict)
+
+
+def assert_predictions_are_told(verdict):
+    """A claim that is decided tells by which predictions; if by one interval, that outcome is the verdict's."""
+    told = verdict.finding.evidence.get(JUDGED, [])
+    if verdict.status in OUTCOMES:
+        assert told
+        if len(told) == 1:
+            assert OUTCOMES[verdict.status] == told[0]["outcome"]
+    for row in told:
+        predicted = Prediction(**{name: row[name] for name in ("id", "quantity", "low", "high", "derived_from")})
+        assert row["outcome"] == predicted.judge(Interval(**row["measured"]))
+        assert row["origin"]
+
+
+def test_a_ledger_without_the_prediction_or_with_another_outcome_than_the_verdict_is_noticed():
+    ratio = Prediction(id="T", quantity="a ratio", low=1.0, high=None, derived_from="a test")
+    inside, outside = (judged(ratio, Interval(x, x, x), origin="a test") for x in (2.0, 0.5))
+
+    def told(**evidence):
+        finding = Finding(status=Status.SUPPORTED, evidence=evidence)
+        assert_predictions_are_told(
+            Verdict(claim=next(iter(claims)), suite="pythia", finding=finding, seed=0, seconds=0)
+        )
+
+    told(**{JUDGED: [inside]})
+    for wrong in ({}, {JUDGED: []}, {JUDGED: [outside]}, {JUDGED: [{**outside, "outcome": "inside"}]}):
+        with pytest.raises(AssertionError):
+            told(**wrong)
 
 
 def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_claim(tiny_run):

@@ -6,8 +6,12 @@ import torch
 from pythia import relative_norm
 from pythia.corpus import read_corpus
 from pythia.loading import load_model
-from pythia.relative_norm import check_opposite_order, check_own_direction, check_swaps, check_turns
-from pythia.swaps import (
+from pythia.relative_norm import MATCHED, PLAIN, check_opposite_order, check_own_direction, check_swaps, check_turns
+from pythia.swaps import Swaps, layers_at, measure, paired_positions
+from sensverify.claims import Run, Subject
+from sensverify.errors import InputError
+from sensverify.geometry import Centring
+from sensverify.swaps import (
     ANYWHERE,
     DIRECTION,
     DOWN,
@@ -18,17 +22,10 @@ from pythia.swaps import (
     TOWARDS,
     TURN,
     UP,
-    Swaps,
     laddered,
-    layers_at,
-    measure,
-    paired_positions,
     swapped,
     turned,
 )
-from sensverify.claims import Run, Subject
-from sensverify.errors import InputError
-from sensverify.geometry import Centring
 from sensverify.verdicts import Status
 
 pytest.importorskip("transformers")
@@ -145,7 +142,7 @@ def planted(tmp_path, direction, norm, *, contexts=40, turn=None):
 
 
 def judged(run, top=DIRECTION, bottom=NORM):
-    return relative_norm._judge(run, top, bottom, {}, ())
+    return relative_norm._judge(run, PLAIN, (top, bottom))
 
 
 def test_a_model_that_reads_norms_is_refuted(tmp_path):
@@ -176,7 +173,7 @@ def test_matched_turns_are_judged_by_themselves(tmp_path, tiny_model_folder, tin
     strong, weak = torch.full((40,), 2.0), torch.full((40,), 0.1)
     run = planted(tmp_path, [strong] * 3, [weak] * 3, turn=torch.full((40,), 0.01))
     run.shared("pythia.relative_norm shuffled", list)
-    finding = relative_norm._judge(run, TURN, NORM, {}, ())
+    finding = relative_norm._judge(run, MATCHED, (TURN, NORM))
     assert finding.status is Status.REFUTED
 
 

@@ -338,6 +338,7 @@ def test_the_score_command_takes_the_folder_of_an_autoencoder(tmp_path, tiny_mod
     told = json.loads(capsys.readouterr().out)
     assert told["latents"] == list(range(20))
     assert len(told["scores"]) == 20
+    assert set(told["groups"]) == {"autoencoder (+s)", "negated (−s)", "random"}
     assert told["sae"]["layout"] == "sparsify"
     assert run(["score", str(tmp_path), "--layer", "2", "--target", "3", *common]) == 2
     complaint = capsys.readouterr().err

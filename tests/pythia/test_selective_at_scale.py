@@ -8,7 +8,8 @@ import torch
 
 from pythia import compared, concentrations, explained, selective, selective_rules, subject
 from pythia.compared import FOUND, PCA, RANDOM, SAE, SHUFFLED
-from pythia.concentrations import CONCENTRATION, PEAK, shuffled
+from pythia.concentrations import CONCENTRATION, PEAK
+from pythia.positions import permuted
 from sensverify.claims import Run, Subject
 from sensverify.geometry import Centring, nearest, random_directions
 from sensverify.sensitivity import SensitivityEstimate
@@ -142,7 +143,7 @@ def test_a_model_without_neurons_to_read_is_read_at_its_logits(make_model_folder
 def test_shuffling_moves_tokens_of_the_text_and_nothing_else():
     windows = torch.arange(40).view(4, 10)
     real = (torch.arange(10) >= 1) & (torch.arange(10) < 8) & (torch.arange(10) != 4)
-    mixed = shuffled(windows, real.expand(4, 10), seeded(0))
+    mixed = permuted(windows, real.expand(4, 10), seeded(0))
     assert torch.equal(mixed[:, ~real], windows[:, ~real])
     assert torch.equal(mixed[:, real].sort(dim=1).values, windows[:, real])
     assert not torch.equal(mixed, windows)
