@@ -73,20 +73,19 @@ class Case:
 def cases(*, quick: bool, seconds: float) -> Iterator[Case]:
     """The rows of a benchmark; quick: those that the project has promised ratios for."""
     of = functools.partial(Case, seconds=seconds)
-    for directions in (1, 64) if quick else (1, 16, 64, 256):
-        yield of(directions=directions)
-    yield of(layer=2, target=5)
+    alone = functools.partial(of, others=())
+    yield of(directions=1)
+    yield of()
+    yield of(target=5)
     if quick:
         return
-    for offset in (0, 5):
-        for directions in (1, 16, 64, 256):
-            yield of(offset=offset, directions=directions)
-    for offset in (0, 1, 5):
-        for directions in (1, 16, 64, 256):
-            if (offset, directions) != (1, 64):
-                yield of(target=5, offset=offset, directions=directions)
+    for target in (3, 5):
+        for offset in (0, 1, 5):
+            for directions in (1, 16, 64, 256):
+                if offset == 1 and directions in ((1, 64) if target == 3 else (64,)):
+                    continue  # among the first
+                yield (of if directions == 64 else alone)(target=target, offset=offset, directions=directions)
     yield of(layer=0, target=5)
-    alone = functools.partial(of, others=())
     for contexts in (4, 64, 256):
         yield alone(contexts=contexts)
     yield alone(directions=256, contexts=64)
@@ -118,14 +117,20 @@ def benchmark(
         after_row(done)
 
     chosen = list(cases(quick=quick, seconds=seconds))
-    return measure([dataclasses.replace(case, others=()) for case in chosen] if alone else chosen, progress, keep)
+    measure([dataclasses.replace(case, others=()) for case in chosen] if alone else chosen, progress, keep)
+    after_row(done)
+    return done
 
 
 def measure(
     chosen: Sequence[Case], progress: Progress = silent, after_row: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> list[dict[str, Any]]:
-    """The rows of ``chosen``, each from a process of its own; ``after_row`` gets each as it is done."""
-    rows = []
+    """The rows of ``chosen``, each from a process of its own; ``after_row`` gets each as it is done.
+
+    The other ways take one direction at a time, so that their rates are the same for any number of them: rows at which
+    they were not timed get those of the row with 64 directions at the same site, if there is one.
+    """
+    rows: list[dict[str, Any]] = []
     spawn = multiprocessing.get_context("spawn")
     for done, case in enumerate(chosen):
         progress("measuring", done, len(chosen))
@@ -133,7 +138,18 @@ def measure(
             rows.append(pool.apply(row, (case,)))
         after_row(rows[-1])
     progress("measuring", len(chosen), len(chosen))
+    timed = {_site(one): one for one in rows if one["S"] == 64 and one["plain_pairs_per_s"] is not None}
+    for one in rows:
+        sibling = timed.get(_site(one))
+        if sibling is not None and one["plain_pairs_per_s"] is None:
+            for name in OTHERS:
+                rate = one[f"{name}_pairs_per_s"] = sibling[f"{name}_pairs_per_s"]
+                one[f"ratio_{name}"] = None if rate is None else one["pairs_per_s"] / rate
     return rows
+
+
+def _site(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("case", "B", "context", "depth"))
 
 
 def row(case: Case) -> dict[str, Any]:
