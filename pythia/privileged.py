@@ -109,7 +109,11 @@ class UnitReadout(LanguageModelReadout):
         """``[N, n]`` of activations ``x [N, d]``, the ``i``-th in context number ``contexts[i]`` of the batch."""
         return self._turn(self.units(super().read_pairs(batch, contexts, x)))
 
-    def entries_per_pair(self, left: int, *, gradient: bool) -> int:
+    @property
+    def angle_entries(self) -> None:
+        """There is no closed form."""
+
+    def entries_per_pair(self, left: int, *, gradient: bool, angles: bool = False) -> int:
         """As for any language model, and what the units make: what they see of the stream, with and without gate."""
         return super().entries_per_pair(left, gradient=gradient) + (12 if gradient else 5) * self.outputs
 
