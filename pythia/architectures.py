@@ -251,9 +251,13 @@ class _Table:
 
     def __init__(self, module: Any, like: Tensor) -> None:
         self._module, self._like = module, like
+        self._length = 0
         self.reserve(64)
 
     def reserve(self, length: int) -> None:
+        if length <= self._length:  # other read-outs of this network may have longer windows
+            return
+        self._length = length
         positions = torch.arange(length, device=self._like.device)[None]
         cos, sin = self._module(self._like, positions)
         self._cos, self._sin = cos[0], sin[0]

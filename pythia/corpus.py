@@ -1,120 +1,304 @@
 """Text into contexts: real tokens only, cut so that search and evaluation never share a page.
 
-A text file is UTF-8; a line holding only a form feed separates documents. Each document is tokenised by itself and
-cut into windows of equal length, each opened by the BOS token if the tokenizer has one; what does not fill a window
-is dropped and counted. There is no padding, so none can be drawn by accident. The first two thirds of every
-document's windows are for search, the rest is held out for evaluation.
+Each document is tokenised by itself and cut into windows of equal length, each opened by the BOS token if the
+tokenizer has one. ``packed``: what does not fill a window is dropped and counted, and documents too short for a window
+are joined, a separator between them, until they fill some; nothing is padded. ``documents``: no window holds more than
+one document, and what does not fill a window is padded on the right, where a causal model's tokens of the text do not
+see it.
+
+Of every document's windows the first two thirds are for search, the rest is held out for evaluation; documents too
+short to be shared out go to one side whole. A held-out window that says the same as one for search is dropped.
+
+``search_real`` and ``held_out_real`` say which positions hold tokens of the text: not BOS, no other special token, no
+padding. Only these are intervened on and only these count (:mod:`pythia.positions`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pythia.embedded import HELD_OUT_PAGES
+from pythia.documents import open_text
 from pythia.loading import LanguageModel
+from pythia.positions import Allowed
+from sensverify.claims import Packing, Subject
 from sensverify.errors import InputError
 
-FORM_FEED = "\f"
 DEFAULT_LENGTH = 64
+SHORTEST = 4
 SEARCH_SHARE = 2 / 3
 MINIMUM_WINDOWS = 8
+MINIMUM_TOKENS = 4
+"""A document, or what is left of one, with fewer tokens is dropped rather than padded."""
+ENOUGH = 4
+"""Of a collection that may have no end, documents are read until there are so many times the windows wanted."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How a text is read: see :class:`sensverify.claims.Subject`, whose options these are.
+
+    ``pad``: whether, in ``documents``, what does not fill a window is padded; else it is dropped, for whoever works on
+    whole windows.
+    """
+
+    field: str = "text"
+    packing: Packing = "packed"
+    outlier_norms: float | None = None
+    offline: bool = False
+    pad: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Token windows ``[N, L]`` for search and for held-out evaluation, and how they were made."""
+    """Token windows ``[N, L]`` for search and for held-out evaluation, and how they were made.
+
+    ``search_real`` and ``held_out_real [N, L]``: which positions hold tokens of the text.
+    """
 
     search: Tensor
     held_out: Tensor
+    search_real: Tensor
+    held_out_real: Tensor
     source: str
     documents: int
+    read_tokens: int
     dropped_tokens: int
+    padding: int
+    repeated_windows: int
+    unknown_tokens: int
     first_position: int
+    options: TextOptions = TextOptions()
+
+    def allowed(self, part: str) -> Allowed:
+        """Which positions of the ``search`` or ``held_out`` windows may be intervened on."""
+        return Allowed(real=getattr(self, f"{part}_real"), outlier_norms=self.options.outlier_norms)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON for a result's configuration."""
+        real = torch.cat([self.search_real, self.held_out_real])
+        bos = self.first_position * len(real)
         return {
             "text": self.source,
+            "packing": self.options.packing,
             "documents": self.documents,
             "context_length": self.search.shape[1],
             "search_windows": len(self.search),
             "held_out_windows": len(self.held_out),
+            "read_tokens": self.read_tokens,
             "dropped_tokens": self.dropped_tokens,
+            "repeated_windows": self.repeated_windows,
+            "unknown_tokens": self.unknown_tokens,
             "bos_excluded": self.first_position == 1,
+            "excluded_positions": {
+                "bos": bos,
+                "padding": self.padding,
+                "other special tokens": int((~real).sum()) - bos - self.padding,
+            },
         }
 
 
-def read_corpus(
+def read_subject(
     model: LanguageModel,
-    text: Path | None = None,
+    subject: Subject,
     *,
     length: int = DEFAULT_LENGTH,
     limit: int = 512,
     seed: int = 0,
+    pad: bool = True,
+) -> Corpus:
+    """The text of a run; see :func:`read_corpus`.
+
+    Without ``pad``, documents that are to stay apart are read in windows of ``length`` tokens, or of a half, a quarter
+    or an eighth, the longest that keep half of the text at least.
+    """
+    options = TextOptions(
+        field=subject.text_field,
+        packing=subject.packing,
+        outlier_norms=subject.outlier_norms,
+        offline=subject.offline,
+        pad=pad,
+    )
+    read = functools.partial(read_corpus, model, subject.text, limit=limit, seed=seed, options=options)
+    if not pad and subject.packing == "documents":
+        for shorter in (length, length // 2, length // 4):
+            with contextlib.suppress(TooShort):
+                corpus = read(length=shorter)
+                if corpus.dropped_tokens <= corpus.read_tokens / 2:
+                    return corpus
+        length = max(SHORTEST, length // 8)
+    return read(length=length)
+
+
+class TooShort(InputError):
+    """A text with too few windows in it."""
+
+
+def read_corpus(
+    model: LanguageModel,
+    text: Path | str | None = None,
+    *,
+    length: int = DEFAULT_LENGTH,
+    limit: int = 512,
+    seed: int = 0,
+    options: TextOptions | None = None,
 ) -> Corpus:
     """Windows of ``length`` tokens from ``text`` (the shipped held-out pages by default).
 
     At most ``limit`` search windows and half as many held-out ones are kept, a sample fixed by ``seed``.
-    Raises :class:`~sensverify.errors.InputError` for a file that is missing, not UTF-8, empty or too short, and
-    for a window longer than the model's context.
+    Raises :class:`~sensverify.errors.InputError` for a text that cannot be read (:mod:`pythia.documents`), that the
+    model has no tokens for, or that is too short, and for a window longer than the model's context.
     """
-    path = text or HELD_OUT_PAGES
-    documents = [part for part in _read_text(path).split(FORM_FEED) if part.strip()]
+    options = options or TextOptions()
     longest = int(getattr(model.config, "max_position_embeddings", length))
-    if not 4 <= length <= longest:
+    if not SHORTEST <= length <= longest:
         raise InputError(
-            expected=f"a context length from 4 to {longest}", got=str(length), remedy="pass another --context"
+            expected=f"a context length from {SHORTEST} to {longest}", got=str(length), remedy="pass another --context"
         )
-    prefix = [] if model.bos is None else [model.bos]
-    body = length - len(prefix)
-    search: list[list[int]] = []
-    held_out: list[list[int]] = []
-    dropped = 0
-    for document in documents:
-        ids = model.tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
-        windows = [prefix + ids[i : i + body] for i in range(0, len(ids) - body + 1, body)]
-        dropped += len(ids) - body * len(windows)
-        cut = round(len(windows) * SEARCH_SHARE)
-        search += windows[:cut]
-        held_out += windows[cut:]
-    if min(len(search), len(held_out)) < MINIMUM_WINDOWS:
-        raise InputError(
+    held_out_limit = max(MINIMUM_WINDOWS, limit // 2)
+    opened = open_text(text, options.field, offline=options.offline)
+    cutter = _Cutter(model, length, options)
+    for document in opened.documents:
+        cutter.add(document)
+        if opened.endless and cutter.count >= ENOUGH * (limit + held_out_limit):
+            break
+    cutter.finish()
+    said = set(map(tuple, cutter.search))
+    held_out = [window for window in cutter.held_out if tuple(window) not in said]
+    if min(len(cutter.search), len(held_out)) < MINIMUM_WINDOWS:
+        raise TooShort(
             expected=f"text for at least {MINIMUM_WINDOWS} search and as many held-out windows of {length} tokens",
-            got=f"{len(search)} and {len(held_out)} from {path.name}",
-            remedy="pass a longer --text file, or a shorter --context",
+            got=f"{len(cutter.search)} and {len(held_out)} from {opened.name}",
+            remedy="pass a longer --text, or a shorter --context",
         )
     generator = torch.Generator().manual_seed(seed)
+    chosen = {
+        part: _sample(windows, most, generator)
+        for part, windows, most in (("search", cutter.search, limit), ("held_out", held_out, held_out_limit))
+    }
+    tables = {part: cutter.table(windows) for part, windows in chosen.items()}
     return Corpus(
-        search=_sample(search, limit, generator).to(model.device),
-        held_out=_sample(held_out, max(MINIMUM_WINDOWS, limit // 2), generator).to(model.device),
-        source="held-out pages (shipped)" if text is None else path.name,
-        documents=len(documents),
-        dropped_tokens=dropped,
-        first_position=len(prefix),
+        **{part: tokens.to(model.device) for part, (tokens, _) in tables.items()},
+        **{f"{part}_real": real.to(model.device) for part, (_, real) in tables.items()},
+        source=opened.name,
+        documents=cutter.documents,
+        read_tokens=cutter.read,
+        dropped_tokens=cutter.dropped,
+        padding=sum(cutter.missing(windows) for windows in chosen.values()),
+        repeated_windows=len(cutter.held_out) - len(held_out),
+        unknown_tokens=sum(cutter.count_unknown(tokens, real) for tokens, real in tables.values()),
+        first_position=len(cutter.prefix),
+        options=options,
     )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            expected="a readable UTF-8 text file",
-            got=f"{path}: {type(error).__name__}",
-            remedy="check --text",
-        ) from error
-    if not content.strip():
-        raise InputError(expected="a text file with words in it", got=f"{path}, empty", remedy="check --text")
-    return content
+class _Cutter:
+    """Cuts documents, one after another, into windows ``list[int]`` for search and for held-out evaluation."""
+
+    def __init__(self, model: LanguageModel, length: int, options: TextOptions) -> None:
+        self._model, self._length, self._packing = model, length, options.packing
+        self._padded = options.packing == "documents" and options.pad
+        self.prefix = [] if model.bos is None else [model.bos]
+        self._body = length - len(self.prefix)
+        tokenizer = model.tokenizer
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id")
+        self._special = torch.tensor(
+            sorted({i for name in names if (i := self._known(getattr(tokenizer, name, None))) >= 0})
+        )
+        self._unknown = self._known(getattr(tokenizer, "unk_token_id", None))
+        self._filling = max(0, self._known(getattr(tokenizer, "pad_token_id", None)), *self.prefix)
+        self.search: list[list[int]] = []
+        self.held_out: list[list[int]] = []
+        self.documents = self.read = self.dropped = 0
+        self._joined: list[int] = []
+
+    @property
+    def count(self) -> int:
+        """Windows so far, those that what was put aside will fill among them."""
+        return len(self.search) + len(self.held_out) + len(self._joined) // self._body
+
+    def add(self, document: str) -> None:
+        """Cut ``document``, or put it aside if it is to be joined with others."""
+        self.documents += 1
+        ids = self._tokens(document)
+        self.read += len(ids)
+        if self._packing == "packed" and len(ids) < self._body:
+            self._joined += [*(self._separator() if self._joined else []), *ids]
+        else:
+            self._share_out(ids)
+
+    def finish(self) -> None:
+        """Cut what was put aside."""
+        joined, self._joined = self._joined, []
+        self._share_out(joined)
+
+    def _separator(self) -> list[int]:
+        ending = self._known(getattr(self._model.tokenizer, "eos_token_id", None))
+        return [ending] if ending >= 0 else self.prefix or self._tokens("\n\n")
+
+    def _share_out(self, ids: list[int]) -> None:
+        windows = list(self._windows(ids))
+        self.dropped += len(ids) - sum(len(window) - len(self.prefix) for window in windows)
+        if len(windows) > 2:
+            cut = round(len(windows) * SEARCH_SHARE)
+        else:  # whole, to the side that lacks windows
+            total = len(self.search) + len(self.held_out) + len(windows)
+            cut = len(windows) if len(self.search) < SEARCH_SHARE * total else 0
+        self.search += windows[:cut]
+        self.held_out += windows[cut:]
+
+    def _windows(self, ids: list[int]) -> Iterator[list[int]]:
+        for start in range(0, len(ids), self._body):
+            body = ids[start : start + self._body]
+            if len(body) == self._body or (self._padded and len(body) >= MINIMUM_TOKENS):
+                yield self.prefix + body
+
+    def _tokens(self, text: str) -> list[int]:
+        try:
+            ids: list[int] = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        except Exception as error:  # a tokenizer without a word for what it does not know raises a bare Exception
+            raise InputError(
+                expected=f"text that the tokenizer of {self._model.name} can read",
+                got=f"{type(error).__name__}: {error}",
+                remedy="pass a --text of the kind that the model was trained on",
+            ) from error
+        if ids and not 0 <= min(ids) <= max(ids) < self._model.vocabulary:
+            raise InputError(
+                expected=f"a tokenizer of {self._model.name} with numbers below {self._model.vocabulary}",
+                got=f"token number {max(ids)}",
+                remedy="use the tokenizer that belongs to the model",
+            )
+        return ids
+
+    def _known(self, token: int | None) -> int:
+        """The token's number, or -1 if the model has none such."""
+        return int(token) if token is not None and 0 <= int(token) < self._model.vocabulary else -1
+
+    def table(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Tokens ``[N, L]``, padded on the right, and which of them are of the text."""
+        tokens = torch.tensor([row + [self._filling] * (self._length - len(row)) for row in rows])
+        ends = torch.tensor([len(row) for row in rows])
+        position = torch.arange(self._length)
+        real = (position >= len(self.prefix)) & (position < ends[:, None]) & ~torch.isin(tokens, self._special)
+        return tokens, real
+
+    def missing(self, windows: list[list[int]]) -> int:
+        """How many tokens the windows are short of their length."""
+        return sum(self._length - len(window) for window in windows)
+
+    def count_unknown(self, tokens: Tensor, real: Tensor) -> int:
+        """How many tokens of the text stand for what the tokenizer does not know; special ones are counted as such."""
+        return int(((tokens == self._unknown) & real).sum())
 
 
-def _sample(windows: list[list[int]], limit: int, generator: torch.Generator) -> Tensor:
-    """At most ``limit`` of the windows, ``[N, L]``, kept in reading order."""
-    table = torch.tensor(windows)
-    if len(table) <= limit:
-        return table
-    return table[torch.randperm(len(table), generator=generator)[:limit].sort().values]
+def _sample(windows: list[list[int]], limit: int, generator: torch.Generator) -> list[list[int]]:
+    """At most ``limit`` of the windows, in reading order."""
+    if len(windows) <= limit:
+        return windows
+    return [windows[i] for i in torch.randperm(len(windows), generator=generator)[:limit].sort().values.tolist()]

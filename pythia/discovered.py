@@ -1,79 +1,90 @@
-"""PY-4: directions found by sensitivity against random ones, on held-out contexts."""
+"""PY-4: directions found by sensitivity against random ones, and against those of sparse autoencoders (PY-4.sae)."""
 
 from __future__ import annotations
 
-import torch
-
-from pythia import subject
-from pythia.gallery import direction_gallery
-from pythia.subject import Found, found, model, prediction
+from pythia import compared_exhibits, group_scores, subject
+from pythia.browsed import browsable
+from pythia.compared import FOUND, RANDOM, SAE, layers
+from pythia.group_scores import FOUND_UNTOUCHED, RANDOM_AGAIN, LayerScores, scores
+from pythia.layerwise import judge_layers
+from pythia.subject import Found, found, prediction
 from sensverify.claims import Run
-from sensverify.evaluation import evaluate_directions
-from sensverify.exhibits import Curve, Histogram, IntervalRow, Intervals
-from sensverify.geometry import random_directions
+from sensverify.exhibits import Curve, Histogram
 from sensverify.predictions import Side
-from sensverify.statistics import Interval
-from sensverify.verdicts import Finding, Status
+from sensverify.verdicts import Finding
 
-PREDICTION = "PY-4"
+PREDICTION, SAE_PREDICTION = "PY-4", "PY-4.sae"
 SIDE: Side = "low"
-"""The side of its interval that the claim cannot do without."""
+"""The side of its interval that neither claim can do without."""
 
 
 def preflight(run: Run) -> None:
-    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-4."""
-    subject.preflight(run, {PREDICTION: SIDE})
+    """As :func:`pythia.subject.preflight` does for every claim, with the predictions of PY-4."""
+    subject.preflight(run, {PREDICTION: SIDE, SAE_PREDICTION: SIDE})
 
 
 def check_found_against_random(run: Run) -> Finding:
     """PY-4 on the run's model."""
-    outcome = found(run)
+    rows, outcome = _rows(run), found(run)
     evaluation = outcome.evaluation
+    ratios = {layer: row.ratio(FOUND, RANDOM) for layer, row in rows.items()}
     evidence = {
-        **outcome.site.description,
-        "search": outcome.options.to_json(),
-        **{name: interval.to_json() for name, interval in evaluation.groups.items()},
-        "held_out_contexts": evaluation.plus.effects.shape[1],
+        **_evidence(run, rows),
         "duplicates": evaluation.duplicates,
         "largest_null_effect": evaluation.largest_null_effect,
     }
+    searched = rows[subject.searched_layer(run)]
     exhibits = (
+        *compared_exhibits.exhibits(rows, run.subject.model),
         _score_histogram(outcome),
-        _group_intervals(outcome),
+        compared_exhibits.group_intervals(searched),
         _search_curve(outcome),
-        direction_gallery(model(run), outcome),
+        browsable(run, searched.layer),
     )
-    return _judge(run, evaluation.ratio, evidence, exhibits)
+    return judge_layers(ratios, *prediction(run, PREDICTION, SIDE), rows=rows, evidence=evidence, exhibits=exhibits)
 
 
 def check_random_against_random(run: Run) -> Finding:
     """False twin: random directions, put in the place of the found ones."""
-    outcome = found(run)
-    readout = outcome.site.held_out
-    generator = torch.Generator(device=readout.device).manual_seed(run.seed + 17)
-    impostors = random_directions(outcome.options.directions, readout.width, readout.centring, generator)
-    evaluation = evaluate_directions(outcome.site, impostors, seed=run.seed)
-    return _judge(run, evaluation.ratio, {}, ())
+    rows = _rows(run)
+    ratios = {layer: row.ratio(RANDOM_AGAIN, RANDOM) for layer, row in rows.items()}
+    return judge_layers(ratios, *prediction(run, PREDICTION, SIDE), rows=rows)
 
 
-def _judge(run: Run, ratio: Interval, evidence: dict[str, object], exhibits: tuple[object, ...]) -> Finding:
-    """SUPPORTED or REFUTED when the whole interval lies on one side of the prediction; else INCONCLUSIVE."""
-    predicted, origin = prediction(run, PREDICTION, SIDE)
-    outcome = predicted.judge(ratio)
-    status = {
-        "inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE
-    }[outcome]  # fmt: skip
-    witness = {"ratio": ratio.to_json(), "predicted": predicted.to_json()}
-    return Finding(
-        status=status,
-        evidence={
-            "ratio_found_to_random": ratio.to_json(),
-            "predicted": predicted.to_json(),
-            "predictions": origin,
-            **evidence,
-        },
-        witness=witness if status is Status.REFUTED else None,
-        exhibits=exhibits,  # type: ignore[arg-type]
+def check_found_against_sae(run: Run) -> Finding:
+    """PY-4.sae on the run's model."""
+    rows = _rows(run)
+    ratios = {layer: row.ratio(FOUND, SAE) for layer, row in rows.items()}
+    evidence = _evidence(run, rows)
+    exhibits = (_against_sae(rows[subject.searched_layer(run)]),)
+    return judge_layers(ratios, *prediction(run, SAE_PREDICTION, SIDE), rows=rows, evidence=evidence, exhibits=exhibits)
+
+
+def check_untouched_against_sae(run: Run) -> Finding:
+    """False twin: the found directions, with presence left as it is, in the place of those that are set."""
+    rows = _rows(run)
+    ratios = {layer: row.ratio(FOUND_UNTOUCHED, SAE) for layer, row in rows.items()}
+    return judge_layers(ratios, *prediction(run, SAE_PREDICTION, SIDE), rows=rows)
+
+
+def _rows(run: Run) -> dict[int, LayerScores]:
+    return {layer: scores(run, layer) for layer in layers(run)}
+
+
+def _evidence(run: Run, rows: dict[int, LayerScores]) -> dict[str, object]:
+    return {
+        **group_scores.describe(run, subject.searched_layer(run)),
+        "layers": {f"layer {layer}": group_scores.evidence(row) for layer, row in rows.items()},
+    }
+
+
+def _against_sae(row: LayerScores) -> Histogram:
+    return Histogram(
+        title=f"Sensitivity of found directions and of latents, layer {row.layer}",
+        caption="Each count is one direction's SeS over all held-out contexts.",
+        x_label="SeS",
+        groups={name: row.effects[name].double().mean(1).tolist() for name in (FOUND, SAE, RANDOM)},
+        log_x=True,
     )
 
 
@@ -89,19 +100,6 @@ def _score_histogram(outcome: Found) -> Histogram:
             "negated": evaluation.minus.mean.tolist(),
             "random": evaluation.random.mean.tolist(),
         },
-        log_x=True,
-    )
-
-
-def _group_intervals(outcome: Found) -> Intervals:
-    return Intervals(
-        title="Mean sensitivity by group",
-        caption="95 % intervals, directions and contexts resampled; all groups on the same contexts and presences.",
-        x_label="mean SeS",
-        rows=[
-            IntervalRow(name=name, value=interval.value, low=interval.low, high=interval.high)
-            for name, interval in outcome.evaluation.groups.items()
-        ],
         log_x=True,
     )
 

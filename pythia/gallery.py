@@ -1,65 +1,112 @@
 """What a direction looks like: the held-out contexts where it is most present, the tokens it writes for.
 
-Logit weights are those of the direct path: the direction, centred and multiplied by the final norm's gain, against
-the unembedding. The final norm's division by the activation's size is left out: it scales all logits alike.
+Logit weights are those of the direct path (:mod:`pythia.logit_weights`).
 """
 
 from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from pythia.loading import LanguageModel
+from pythia.logit_weights import extreme_tokens, logit_weights, text_of
 from pythia.readout import LanguageModelReadout
-from pythia.subject import Found
-from sensverify.exhibits import DirectionCard, DirectionGallery, Excerpt
+from sensverify.exhibits import DirectionCard, DirectionGallery, Excerpt, FoundRule, PresenceCounts
 from sensverify.geometry import presence
+from sensverify.sparsity import CHANCE_MULTIPLE
 
-CARDS = 6
 EXCERPTS = 6
-TOKENS = 8
 BEFORE, AFTER = 12, 6
+CHUNK = 32
+"""So many directions are held against all positions at once."""
+FINE_BINS = 400
 
 
-def logit_weights(model: LanguageModel, directions: Tensor) -> Tensor:
-    """``W_U (γ ⊙ Ps) [S, V]`` for ``directions [S, d]``: the direct path's effect on each token's logit."""
-    architecture = model.architecture
-    read = architecture.centring.project(directions) * architecture.final_norm.gain
-    return read.to(model.network.dtype) @ architecture.unembedding.weight.T
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardGroup:
+    """Directions ``[K, d]`` that are shown under one name, with the scores ``[K]`` of them and of their negatives.
+
+    ``rules``: the rule found for a direction, by its index, where there is one.
+    """
+
+    name: str
+    directions: Tensor
+    plus: Tensor
+    minus: Tensor | None = None
+    rules: Mapping[int, FoundRule] = dataclasses.field(default_factory=dict)
 
 
-def direction_gallery(model: LanguageModel, outcome: Found) -> DirectionGallery:
-    """Cards of the best found directions by held-out score."""
-    readout = outcome.site.held_out
-    assert isinstance(readout, LanguageModelReadout)
-    scores = outcome.evaluation.plus.mean
-    best = scores.argsort(descending=True)[:CARDS]
-    directions = outcome.evaluation.directions[best]
-    weights = logit_weights(model, directions)
-    seen = torch.unique(readout.windows[:, readout.first_position :])
-    rho = presences(readout, directions)
-    cards = [
-        DirectionCard(
-            name=f"direction {int(index)}",
-            score_plus=float(scores[index]),
-            score_minus=float(outcome.evaluation.minus.mean[index]),
-            excerpts=_excerpts(model, readout, rho[rank]),
-            promoted=_tokens(model, weights[rank], seen, largest=True),
-            demoted=_tokens(model, weights[rank], seen, largest=False),
-        )
-        for rank, index in enumerate(best)
-    ]
+def gallery(
+    model: LanguageModel, readout: LanguageModelReadout, groups: Sequence[CardGroup], *, random_mean: float
+) -> DirectionGallery:
+    """A card for each direction of ``groups``, by score; ``random_mean`` is the mean SeS of random directions.
+
+    All that is shown is measured on the windows of ``readout``, which should be held out from the search.
+    """
+    seen = torch.unique(readout.windows[readout.counted])
+    made = [card for group in groups for card in _cards(model, readout, group, seen, random_mean)]
+    reach = max((_reach(fine) for _, fine in made), default=1)
+    cards = [dataclasses.replace(card, presences=_counts(fine, reach)) for card, fine in made]
     return DirectionGallery(
-        title="The most sensitive directions found",
-        caption="Held-out contexts where each is most present, one per window, the token at the intervened position "
-        "highlighted with its presence; and those tokens of this text that it raises and lowers most by the direct "
-        "path to the logits.",
-        cards=cards,
+        title="Directions to browse",
+        caption="Score: mean SeS on held-out contexts; ratio: over the mean of random directions; present: share of "
+        "held-out positions with a presence of at least $4/\\sqrt d$ in size. Each card has the held-out contexts of "
+        "highest presence, one per window, the token at the intervened position highlighted; the tokens of this text "
+        "that the direction raises and lowers most by the direct path to the logits; and its presence at all "
+        "held-out positions.",
+        cards=sorted(cards, key=lambda card: -card.score_plus),
     )
 
 
+def _cards(
+    model: LanguageModel, readout: LanguageModelReadout, group: CardGroup, seen: Tensor, random_mean: float
+) -> Iterator[tuple[DirectionCard, Tensor]]:
+    """The cards of one group, each with its fine histogram of presence."""
+    threshold, counted = CHANCE_MULTIPLE / math.sqrt(readout.width), readout.counted_inside
+    for start in range(0, len(group.directions), CHUNK):
+        directions = group.directions[start : start + CHUNK]
+        weights, rho = logit_weights(model, directions), presences(readout, directions)
+        for row in range(len(directions)):
+            index = start + row
+            score = float(group.plus[index])
+            card = DirectionCard(
+                name=f"{group.name} {index}",
+                group=group.name,
+                score_plus=score,
+                score_minus=None if group.minus is None else float(group.minus[index]),
+                ratio=score / random_mean if random_mean > 0 else None,
+                rule=group.rules.get(index),
+                presence_share=float((rho[row][counted].abs() >= threshold).double().mean()),
+                excerpts=_excerpts(model, readout, rho[row].masked_fill(~counted, -torch.inf)),
+                promoted=extreme_tokens(model, weights[row], seen, largest=True),
+                demoted=extreme_tokens(model, weights[row], seen, largest=False),
+            )
+            yield card, torch.histc(rho[row][counted].float().cpu().clamp(-1, 1), FINE_BINS, -1, 1).long()
+
+
+def _reach(fine: Tensor) -> int:
+    """In tenths, how far from 0 the presences go."""
+    occupied = fine.nonzero()[:, 0] - FINE_BINS // 2
+    if not len(occupied):
+        return 1
+    farthest = max(int(occupied.max()) + 1, -int(occupied.min()))
+    return -(-farthest * 20 // FINE_BINS)
+
+
+def _counts(fine: Tensor, reach: int) -> PresenceCounts:
+    """The fine histogram from ``-reach`` to ``reach`` tenths in 40 bins, alike for all cards of a gallery."""
+    middle, half = FINE_BINS // 2, reach * FINE_BINS // 20
+    counts = fine[middle - half : middle + half].view(40, -1).sum(1)
+    return PresenceCounts(low=-reach / 10, high=reach / 10, counts=counts.tolist())
+
+
 def presences(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
-    """``ρ [S, N, L - first_position]`` of ``directions [S, d]`` at every real token of every window."""
+    """``ρ [S, N, L - first_position]`` of ``directions [S, d]`` at every position behind BOS; those that count are
+    :attr:`pythia.readout.LanguageModelReadout.counted_inside`."""
     residuals = readout.residuals[:, readout.first_position :]
     flat = presence(residuals.flatten(0, 1), directions.to(residuals), readout.centring)
     return flat.unflatten(1, residuals.shape[:2])
@@ -67,33 +114,38 @@ def presences(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
 
 def _excerpts(model: LanguageModel, readout: LanguageModelReadout, rho: Tensor) -> list[Excerpt]:
     """The windows with the highest presence ``rho [N, L']``, each at its highest position."""
-    peak, position = rho.max(dim=1)
+    return extreme_excerpts(model, readout.windows[:, readout.first_position :], rho, EXCERPTS, largest=True)
+
+
+def extreme_excerpts(model: LanguageModel, windows: Tensor, rho: Tensor, count: int, *, largest: bool) -> list[Excerpt]:
+    """The ``count`` of ``windows [N, L']`` with the highest or lowest presence ``rho [N, L']``, each where it is so."""
+    peak, position = rho.max(dim=1) if largest else rho.min(dim=1)
+    some = int(peak.isfinite().sum())  # infinite where nothing of a window counts
+    rows = peak.topk(min(count, some), largest=largest).indices
+    return excerpts_at(model, windows, rho, rows, position[rows])
+
+
+def excerpts_at(model: LanguageModel, windows: Tensor, rho: Tensor, rows: Tensor, positions: Tensor) -> list[Excerpt]:
+    """The contexts of ``windows [N, L']`` in ``rows [m]`` at ``positions [m]``, with their presence ``rho [N, L']``."""
     excerpts = []
-    for window in peak.topk(min(EXCERPTS, len(peak))).indices.tolist():
-        tokens = readout.windows[window, readout.first_position :].tolist()
-        at = int(position[window])
+    for row, at in zip(rows.tolist(), positions.tolist(), strict=True):
+        tokens = windows[row].tolist()
         excerpts.append(
             Excerpt(
-                before=_text(model, tokens[max(0, at - BEFORE) : at]),
-                token=_text(model, [tokens[at]]),
-                after=_text(model, tokens[at + 1 : at + 1 + AFTER]),
-                presence=float(peak[window]),
+                before=_beside(model, tokens[:at], BEFORE, last=True),
+                token=text_of(model, [tokens[at]]),
+                after=_beside(model, tokens[at + 1 :], AFTER, last=False),
+                presence=float(rho[row, at]),
             )
         )
     return excerpts
 
 
-def _tokens(model: LanguageModel, weights: Tensor, seen: Tensor, *, largest: bool) -> list[tuple[str, float]]:
-    """The tokens out of ``seen`` with the largest or smallest weights.
-
-    Only tokens that occur in the text: rows of the unembedding that were hardly ever trained otherwise fill the list.
-    """
-    top = torch.topk(weights[seen], min(TOKENS, len(seen)), largest=largest)
-    return [
-        (_text(model, [token]), float(value))
-        for token, value in zip(seen[top.indices].tolist(), top.values.tolist(), strict=True)
-    ]
-
-
-def _text(model: LanguageModel, tokens: list[int]) -> str:
-    return str(model.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
+def _beside(model: LanguageModel, tokens: list[int], count: int, *, last: bool) -> str:
+    """The first or last ``count`` of ``tokens`` as text; four times as many where they are short, as characters are."""
+    text = ""
+    for many in (count, 4 * count):
+        text = text_of(model, tokens[-many:] if last else tokens[:many])
+        if len(text) > 2 * count:
+            break
+    return text

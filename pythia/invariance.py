@@ -22,8 +22,9 @@ from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
-from sensverify.predictions import Side
+from sensverify.predictions import JUDGED, Side, judged
 from sensverify.scoring import angular_distance
+from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 
 FACTORS = (0.5, 2.0, 8.0)
@@ -54,8 +55,8 @@ class Scaling:
 
 
 @torch.no_grad()
-def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) -> list[Scaling]:
-    """One :class:`Scaling` per block and factor on ``windows [N, L]``, positions before ``first_position`` left out."""
+def measure_scaling(model: LanguageModel, windows: Tensor, real: Tensor) -> list[Scaling]:
+    """One :class:`Scaling` per block and factor on ``windows [N, L]``, where ``real [N, L]``: tokens of the text."""
     rows = []
     for index, block in enumerate(model.architecture.blocks):
         # where attention and MLP do not run in parallel, the second norm reads x + Attn, which is not x scaled
@@ -63,12 +64,12 @@ def measure_scaling(model: LanguageModel, windows: Tensor, first_position: int) 
         plain = _pass(model, windows, index, 1.0)
         for factor in FACTORS:
             scaled = _pass(model, windows, index, factor)
-            x, kx = plain.input[:, first_position:], scaled.input[:, first_position:]
+            x, kx = plain.input[real], scaled.input[real]
             norm_distance, gain = 0.0, 0.0
             for norm in norms:
                 norm_distance = max(norm_distance, float(angular_distance(_bare(norm, x), _bare(norm, kx)).max()))
                 gain = max(gain, _gain_excess(norm, x, kx, factor))
-            residual = angular_distance(plain.output[:, first_position:], scaled.output[:, first_position:])
+            residual = angular_distance(plain.output[real], scaled.output[real])
             rows.append(Scaling(index, factor, norm_distance, gain, float(residual.mean())))
     return rows
 
@@ -130,7 +131,7 @@ def _hooks(*handles: Any) -> Iterator[None]:
 def _measured(run: Run) -> list[Scaling]:
     text = corpus(run)
     return run.shared(
-        "pythia.scaling", lambda: measure_scaling(model(run), text.held_out[:WINDOWS], text.first_position)
+        "pythia.scaling", lambda: measure_scaling(model(run), text.held_out[:WINDOWS], text.held_out_real[:WINDOWS])
     )
 
 
@@ -170,7 +171,12 @@ def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invaria
         else worst_gain if worst_gain.gain_excess > gain_share
         else residual_fails
     )  # fmt: skip
+    measured = {"PY-1.norm_output": worst_norm.norm_output, "PY-1.residual_stream": least_turned.residual}
     evidence = {
+        JUDGED: [  # the extremes of all that was tested: nothing was sampled, so their intervals have no width
+            judged(predictions[name][0], Interval(value, value, value), origin=origin)
+            for name, value in measured.items()
+        ],
         "model": run.subject.model,
         "factors": FACTORS,
         "blocks": 1 + max(row.block for row in rows),

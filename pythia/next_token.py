@@ -40,6 +40,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from pythia.architectures import Linear
 from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel
+from pythia.positions import Allowed
 from pythia.readout import LanguageModelReadout, check_site
 from pythia.suffix import CleanRun
 from sensverify.errors import InputError
@@ -322,6 +323,7 @@ class NextTokenReadout(LanguageModelReadout):
         offset: int,
         target: int | None = None,
         first_position: int = 0,
+        allowed: Allowed | None = None,
         keeping: Keeping | None = None,
     ) -> None:
         target = model.depth - 1 if target is None else target
@@ -333,6 +335,7 @@ class NextTokenReadout(LanguageModelReadout):
             target=target,
             offset=offset,
             first_position=first_position,
+            allowed=allowed,
             keeping=keeping,
         )
         self._norm = model.architecture.final_norm

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel
+from pythia.positions import Allowed, Positions
 from pythia.suffix import CleanRun, Suffix
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
@@ -28,9 +29,12 @@ class LanguageModelReadout:
 
     Args:
         model: a loaded model.
-        windows: token contexts ``[N, L]``; position ``p`` is drawn uniformly from ``first_position .. L-1-offset``.
+        windows: token contexts ``[N, L]``; position ``p`` is drawn uniformly from ``first_position .. L-1-offset``, as
+            far as :mod:`pythia.positions` allows.
         layer, target, offset: ``a``, ``b`` and ``t``.
         first_position: 1 if every window opens with BOS, which is never intervened on, else 0.
+        allowed: which positions are tokens of the text, and which norms are outliers; padding must be on the right,
+            where the tokens of the text do not see it.
         keeping: where what the clean model makes is kept, by default in memory.
 
     Raises :class:`~sensverify.errors.InputError` for a layer, target or offset out of range, and for activations that
@@ -49,6 +53,7 @@ class LanguageModelReadout:
         target: int,
         offset: int,
         first_position: int = 0,
+        allowed: Allowed | None = None,
         keeping: Keeping | None = None,
     ) -> None:
         check_site(model.depth, layer=layer, target=target, offset=offset)
@@ -60,8 +65,17 @@ class LanguageModelReadout:
             )
         self.model, self.windows, self.first_position = model, windows, first_position
         self.layer, self.target, self.offset = layer, target, offset
+        self.allowed = allowed or Allowed()
         self._suffix = Suffix(model.architecture, layer=layer, target=target, offset=offset)
         self._store = self._suffix.store(windows, keeping or Keeping(), _identity(model))
+        self.positions = Positions(
+            (windows.shape[0], windows.shape[1]),
+            first=first_position,
+            offset=offset,
+            allowed=self.allowed,
+            residuals=self._store.residuals(),
+            device=self.device,
+        )
 
     @property
     def width(self) -> int:
@@ -82,6 +96,16 @@ class LanguageModelReadout:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def counted(self) -> Tensor:
+        """Which positions are tokens of the text, ``[N, L]``: what is summed up over positions is summed over these."""
+        return self.positions.counted
+
+    @property
+    def counted_inside(self) -> Tensor:
+        """The same ``[N, L - first_position]``, for tables that begin behind BOS."""
+        return self.positions.counted[:, self.first_position :]
 
     @property
     def residuals(self) -> Tensor:
@@ -132,16 +156,7 @@ class LanguageModelReadout:
 
         Their order is that of chance, so that any first few are a fair sample.
         """
-        total = len(self.windows)
-        permutations = [
-            torch.randperm(total, generator=generator, device=generator.device) for _ in range(-(-count // total))
-        ]
-        rows = torch.cat(permutations)[:count].to(self.device)
-        last = self.windows.shape[1] - self.offset
-        positions = torch.randint(self.first_position, last, (count,), generator=generator, device=generator.device).to(
-            self.device
-        )
-        return rows, positions
+        return self.positions.draw(count, generator)
 
     def at(self, rows: Tensor, positions: Tensor) -> Batch[CleanRun]:
         """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``."""
@@ -171,23 +186,25 @@ class LanguageModelReadout:
     def describe(self) -> Mapping[str, Any]:
         """Model, site and data, for results."""
         return {
-            "model": self.model.name,
-            "revision": self.model.revision,
+            **self.model.describe(),
             "layer": self.layer,
             "target": self.target,
             "offset": self.offset,
             "hook_name": f"blocks.{self.layer}.hook_resid_post",
-            "weight_processing": "raw",
-            "dtype": str(self.model.network.dtype).removeprefix("torch."),
-            "weights_sha256": self.model.weights_sha256,
         }
 
 
 def _identity(model: LanguageModel) -> dict[str, Any]:
-    """What decides the model's activations: its weights, and the configuration, which holds what no weight does."""
+    """What decides the model's activations: its weights, what was made of them, and the configuration, which holds what
+    no weight does."""
     configuration = {key: str(value) for key, value in model.config.to_dict().items() if key not in UNIMPORTANT}
     attention = str(getattr(model.config, "_attn_implementation", None))
-    return {"weights": model.weights_sha256, "configuration": configuration, "attention": attention}
+    weights = {
+        "weights": model.weights_sha256,
+        "folding": None if model.folded is None else model.folded.to_json(),
+        "dtype": str(next(model.network.parameters()).dtype),
+    }
+    return {**weights, "configuration": configuration, "attention": attention}
 
 
 def check_site(depth: int, *, layer: int, target: int, offset: int) -> None:

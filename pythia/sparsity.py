@@ -16,7 +16,7 @@ from pythia.subject import found, prediction
 from sensverify.claims import Run
 from sensverify.exhibits import Histogram, Table
 from sensverify.geometry import presence, random_directions, unit_directions
-from sensverify.predictions import Side
+from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.sparsity import PresenceSummary, summarise_presence
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
@@ -24,6 +24,14 @@ from sensverify.verdicts import Finding, Status
 PREDICTION = "PY-7"
 SIDE: Side = "high"
 """The side of its interval that the claim cannot do without."""
+BUDGET = Prediction(
+    id="PY-7.budget",
+    quantity="largest sum over found directions of squared presences in any context, as a share of the largest "
+    "eigenvalue of their Gram matrix",
+    low=None,
+    high=1.0,
+    derived_from="RN-4, a theorem, up to rounding. What breaks it is an error of measurement.",
+)
 RESAMPLES = 2000
 
 
@@ -40,7 +48,8 @@ def check_found_presence(run: Run) -> Finding:
     directions = outcome.evaluation.directions
     generator = torch.Generator(device=readout.device).manual_seed(run.seed + 23)
     random = random_directions(64, readout.width, readout.centring, generator)
-    tables = {"found": presences(readout, directions), "random": presences(readout, random)}
+    table, counted = presences(readout, directions), readout.counted_inside
+    tables = {"found": table[:, counted], "random": presences(readout, random)[:, counted]}
     about_mean = _presences_about_mean(readout, directions)
     mean_cosines = presence(_mean_activation(readout)[None], directions, readout.centring)[:, 0]
     rows = {
@@ -79,7 +88,7 @@ def check_found_presence(run: Run) -> Finding:
             ],
         ),
     )
-    return _judge(run, tables["found"], directions, evidence, exhibits)
+    return _judge(run, table, counted, directions, evidence, exhibits)
 
 
 def check_mean_direction_presence(run: Run) -> Finding:
@@ -87,21 +96,20 @@ def check_mean_direction_presence(run: Run) -> Finding:
     readout = found(run).site.held_out
     assert isinstance(readout, LanguageModelReadout)
     direction = unit_directions(_mean_activation(readout)[None], readout.centring)
-    return _judge(run, presences(readout, direction), direction, {}, ())
+    return _judge(run, presences(readout, direction), readout.counted_inside, direction, {}, ())
 
 
 def _mean_activation(readout: LanguageModelReadout) -> Tensor:
-    return readout.residuals[:, readout.first_position :].mean(dim=(0, 1))
+    return readout.residuals[readout.counted].mean(0)
 
 
 def _presences_about_mean(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
-    residuals = readout.residuals[:, readout.first_position :] - _mean_activation(readout)
-    flat = presence(residuals.flatten(0, 1), directions.to(residuals), readout.centring)
-    return flat.unflatten(1, residuals.shape[:2])
+    residuals = readout.residuals[readout.counted] - _mean_activation(readout)
+    return presence(residuals, directions.to(residuals), readout.centring)
 
 
 def _summary(rho: Tensor, directions: Tensor) -> PresenceSummary:
-    return summarise_presence(rho.flatten(1), directions)
+    return summarise_presence(rho, directions)
 
 
 def _plain(row: PresenceSummary) -> dict[str, float]:
@@ -120,34 +128,39 @@ def _thinned(rho: Tensor, count: int = 4000) -> list[float]:
     return flat[:: max(1, len(flat) // count)].tolist()
 
 
-def median_share_interval(rho: Tensor, threshold: float, generator: torch.Generator) -> Interval:
-    """Interval of the median over directions of the share present, from ``rho [S, N, L]``.
+def median_share_interval(
+    rho: Tensor, threshold: float, generator: torch.Generator, counted: Tensor | None = None
+) -> Interval:
+    """Interval of the median over directions of the share present, from ``rho [S, N, L]`` where ``counted [N, L]``.
 
     Windows are resampled whole, since the positions of one window are not independent. Directions are not: the claim
     is about these.
     """
-    per_window = (rho.abs() >= threshold).double().mean(2).cpu()  # [S, N]
-    windows = per_window.shape[1]
+    counted = torch.ones(rho.shape[1:], dtype=torch.bool, device=rho.device) if counted is None else counted
+    present = ((rho.abs() >= threshold) & counted).sum(2).double().cpu()  # [S, N]
+    positions = counted.sum(1).double().cpu()
+    windows = len(positions)
     drawn = torch.randint(windows, (RESAMPLES, windows), generator=generator)
-    replicates = torch.stack([per_window[:, rows].mean(1).median() for rows in drawn])
-    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=replicates.dtype)).tolist()
-    return Interval(float(per_window.mean(1).median()), low, high)
+    shares = torch.stack([(present[:, rows].sum(1) / positions[rows].sum()).median() for rows in drawn])
+    low, high = torch.quantile(shares, torch.tensor([0.025, 0.975], dtype=shares.dtype)).tolist()
+    return Interval(float((present.sum(1) / positions.sum()).median()), low, high)
 
 
 def _judge(
     run: Run,
     rho: Tensor,
+    counted: Tensor,
     directions: Tensor,
     evidence: dict[str, object],
     exhibits: tuple[Histogram | Table, ...],
 ) -> Finding:
     """REFUTED by a broken norm budget or a share wholly outside the prediction; SUPPORTED if wholly inside."""
     predicted, origin = prediction(run, PREDICTION, SIDE)
-    summary = _summary(rho, directions)
-    share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed))
+    summary = _summary(rho[:, counted], directions)
+    share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed), counted)
     # RN-4 is a theorem: what exceeds the budget by more than rounding is an error of ours, and must not pass.
-    budget_kept = summary.budget_used <= 1 + 1e-4
-    outcome = predicted.judge(share) if budget_kept else "outside"
+    budget = Interval(summary.budget_used, summary.budget_used - 1e-4, summary.budget_used)
+    outcome = predicted.judge(share) if BUDGET.judge(budget) != "outside" else "outside"
     status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[outcome]
     measured = {
         "median_share_present": share.to_json(),
@@ -157,7 +170,11 @@ def _judge(
     }
     return Finding(
         status=status,
-        evidence={**measured, **evidence},
+        evidence={
+            JUDGED: [judged(predicted, share, origin=origin), judged(BUDGET, budget, origin="a theorem")],
+            **measured,
+            **evidence,
+        },
         witness=measured if status is Status.REFUTED else None,
         exhibits=exhibits,
     )

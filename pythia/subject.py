@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from pythia.corpus import DEFAULT_LENGTH, Corpus, read_corpus
-from pythia.loading import LanguageModel, load_model
+from pythia.corpus import DEFAULT_LENGTH, Corpus, read_subject
+from pythia.loading import LanguageModel, load_subject
+from pythia.saes import available, read_for
 from pythia.site import site_of
 from sensverify.claims import Run
 from sensverify.directions import save_directions
@@ -15,6 +16,8 @@ from sensverify.discovery import SearchOptions, SearchState, search
 from sensverify.errors import InputError
 from sensverify.evaluation import Evaluation, evaluate_directions
 from sensverify.predictions import PREDICTIONS_NAME, Prediction, Side, load_predictions
+from sensverify.sae_layouts import Location
+from sensverify.saes import Sae
 from sensverify.sites import Site, SiteOptions
 
 PREDICTING_SUITE = "toy_models"
@@ -32,7 +35,7 @@ class Found:
 
 
 def preflight(run: Run, needed: Mapping[str, Side] | None = None) -> None:
-    """Refuse a model, text or predictions file that cannot be used, before anything else runs.
+    """Refuse a model, text, autoencoder or predictions file that cannot be used, before anything else runs.
 
     ``needed`` are the predictions that a claim is judged by, each with the side of its interval that the claim cannot
     do without. Raises :class:`~sensverify.errors.InputError`.
@@ -42,21 +45,13 @@ def preflight(run: Run, needed: Mapping[str, Side] | None = None) -> None:
     for name, side in (needed or {}).items():
         prediction(run, name, side)
     corpus(run)
+    for layer in published_saes(run):
+        published_sae(run, layer)
 
 
 def model(run: Run) -> LanguageModel:
     """The run's language model, loaded once."""
-    subject = run.subject
-    return run.shared(
-        "pythia.model",
-        lambda: load_model(
-            subject.model,
-            revision=subject.revision,
-            device=subject.device,
-            dtype=subject.dtype,
-            offline=subject.offline,
-        ),
-    )
+    return run.shared("pythia.model", lambda: load_subject(run.subject))
 
 
 def corpus(run: Run) -> Corpus:
@@ -64,7 +59,9 @@ def corpus(run: Run) -> Corpus:
     loaded = model(run)
     # A model whose context is shorter than the usual window is read in windows of its own length.
     length = min(DEFAULT_LENGTH, int(getattr(loaded.config, "max_position_embeddings", DEFAULT_LENGTH)))
-    return run.shared("pythia.corpus", lambda: read_corpus(loaded, run.subject.text, length=length, seed=run.seed))
+    return run.shared(
+        "pythia.corpus", lambda: read_subject(loaded, run.subject, length=length, seed=run.seed, pad=False)
+    )
 
 
 def prediction(run: Run, name: str, side: Side | None = None) -> tuple[Prediction, str]:
@@ -104,24 +101,71 @@ def _unusable(expected: str, got: str) -> InputError:
     return InputError(expected=expected, got=got, remedy=remedy)
 
 
+def published_saes(run: Run) -> Mapping[int, Location]:
+    """The autoencoders that the user gave, by the block after whose output they lie; none if none was given."""
+    folder = run.subject.sae
+    if folder is None:
+        return {}
+    return run.shared("pythia.published_saes", lambda: available(folder, model(run).depth))
+
+
+def published_sae(run: Run, layer: int) -> Sae | None:
+    """The user's autoencoder at this layer, if there is one.
+
+    Raises :class:`~sensverify.errors.InputError` for one that is damaged or does not fit the model.
+    """
+    location = published_saes(run).get(layer)
+    if location is None:
+        return None
+    # by file, since one without a hook stands for every layer
+    key = f"pythia.published_sae {location.file}"
+    return run.shared(key, lambda: read_for(location, model(run).width, run.subject.model))
+
+
+def searched_layer(run: Run) -> int:
+    """Where :func:`found` searches: a third of the way into the model or, if the user gave autoencoders, the layer
+    nearest to that which one of them reads."""
+    depth = model(run).depth
+    third = min(depth // 3, depth - 2)
+    return min(published_saes(run), key=lambda layer: (abs(layer - third), layer), default=third)
+
+
+def site(run: Run, layer: int) -> Site:
+    """The run's model and text, intervened on after block ``layer``, read one block and one token later.
+
+    What is kept of the clean model there is large: only the site of :func:`found` and the last other one are.
+    """
+    kept: dict[int, Site] = run.shared("pythia.sites", dict)
+    if layer not in kept:
+        for other in set(kept) - {searched_layer(run)}:
+            del kept[other]
+        kept[layer] = site_after(run, model(run), layer)
+    return kept[layer]
+
+
+def site_after(run: Run, loaded: LanguageModel, layer: int) -> Site:
+    """As :func:`site`, of any model on the run's text; not kept."""
+    return site_of(loaded, corpus(run), SiteOptions(layer=layer, target=layer + 1, offset=1, seed=run.seed))
+
+
+def search_options(run: Run) -> SearchOptions:
+    """The one search of this suite: that of :func:`found`, and of the same on other layers and models."""
+    quick = run.profile == "quick"
+    return SearchOptions(directions=16 if quick else 64, steps=200 if quick else 400, seed=run.seed)
+
+
 def found(run: Run) -> Found:
-    """Search once per run, a third of the way into the model; the directions are written as an artefact."""
-    loaded, windows = model(run), corpus(run)
+    """Search once per run, at :func:`searched_layer`; the directions are written as an artefact."""
 
     def make() -> Found:
-        layer = min(loaded.depth // 3, loaded.depth - 2)
-        site = site_of(loaded, windows, SiteOptions(layer=layer, target=layer + 1, offset=1, seed=run.seed))
-        options = SearchOptions(
-            directions=16 if run.profile == "quick" else 64,
-            steps=200 if run.profile == "quick" else 400,
-            seed=run.seed,
-        )
-        state = search(site.search, options, progress=run.progress)
-        evaluation = evaluate_directions(site, state.directions, seed=run.seed, progress=run.progress)
+        place = site(run, searched_layer(run))
+        options = search_options(run)
+        state = search(place.search, options, progress=run.progress)
+        evaluation = evaluate_directions(place, state.directions, seed=run.seed, progress=run.progress)
         save_directions(
             run.directory,
-            evaluation.to_directions({**site.description, "search": options.to_json(), "seed": run.seed}),
+            evaluation.to_directions({**place.description, "search": options.to_json(), "seed": run.seed}),
         )
-        return Found(site, state, options, evaluation)
+        return Found(place, state, options, evaluation)
 
     return run.shared("pythia.found", make)

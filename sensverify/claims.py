@@ -17,6 +17,10 @@ from sensverify.verdicts import Finding, Status, Verdict
 
 T = TypeVar("T")
 Profile = Literal["quick", "full"]
+Weights = Literal["raw", "folded"]
+Packing = Literal["packed", "documents"]
+HUB_TEXT = "hf:"
+"""With this a text is a data set on the hub, not a file."""
 
 
 class Progress(Protocol):
@@ -32,15 +36,34 @@ def silent(label: str, done: int, total: int) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Which language model, text and predictions a run is about (used by suites that read a model)."""
+    """Which language model, text and predictions a run is about (used by suites that read a model).
+
+    ``text``: a file (.txt, .jsonl, .parquet) or ``hf:NAME[:CONFIG][:SPLIT]``; ``text_field``: which field or column of
+    it holds the text. ``weights``: as they are in the file, or with each norm's gain and shift folded into the linear
+    maps behind it, which is the same function. ``packing``: windows cut one after another out of each document, or each
+    document a context of its own. ``outlier_norms``: positions whose residual norm is more than so many times the
+    median are never intervened on (None: all are). ``sae``: a sparse autoencoder's folder or file.
+    """
 
     model: str = "embedded"
     revision: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
-    text: Path | None = None
+    text: Path | str | None = None
+    text_field: str = "text"
+    packing: Packing = "packed"
+    outlier_norms: float | None = None
+    weights: Weights = "raw"
+    sae: Path | None = None
     predictions: Path | None = None
     offline: bool = False
+
+    @property
+    def text_name(self) -> str | None:
+        """What the text is called, without the folders it lies in."""
+        if self.text is None or str(self.text).startswith(HUB_TEXT):
+            return None if self.text is None else str(self.text)
+        return Path(self.text).name
 
 
 class Run:
@@ -138,6 +161,6 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 __all__ = [
-    "Claim", "FalseTwin", "Finding", "Profile", "Progress", "Run", "Status", "Subject", "Suite",
-    "Verdict", "resolve", "silent",
+    "HUB_TEXT", "Claim", "FalseTwin", "Finding", "Packing", "Profile", "Progress", "Run", "Status", "Subject", "Suite",
+    "Verdict", "Weights", "resolve", "silent",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ Ctrl-C or SIGTERM), what was finished is on disk.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,20 +71,17 @@ def list_claims(suites: offered.Suites = None, as_json: offered.AsJson = False) 
 
 
 @app.command()
+@offered.about_a_model
 def verify(
+    subject: Subject,
     suites: offered.Suites = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only this claim; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for verdicts.json, report.html, artefacts.")] = None,
     as_json: offered.AsJson = False,
     seed: offered.Seed = 0,
     profile: Annotated[Profile, typer.Option(help="How much is drawn and trained.")] = "quick",
-    model: offered.Model = "embedded",
-    revision: offered.Revision = None,
-    device: offered.Device = "cpu",
-    dtype: offered.DType = "float32",
-    text: offered.Text = None,
     predictions: Annotated[Path | None, typer.Option(help="Predictions to judge the model by.")] = None,
-    offline: offered.Offline = False,
+    sae: offered.Sae = None,
 ) -> None:
     """Check claims and write a report; exit 0 only if every verdict is the expected one."""
     from sensverify import report
@@ -95,10 +93,7 @@ def verify(
     selection = select(loaded, names=suites or (), ids=claim or ())
     if out is not None:
         check_writable(out)
-    subject = Subject(
-        model=model, revision=revision, device=device, dtype=dtype, text=text, predictions=predictions,
-        offline=offline,
-    )  # fmt: skip
+    subject = dataclasses.replace(subject, predictions=predictions, sae=sae)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sensverify-")))
         progress = stack.enter_context(progress_bars(quiet=as_json))
@@ -134,21 +129,22 @@ def verify(
 
 
 @app.command()
+@offered.about_a_model
 def discover(
+    subject: Subject,
     out: offered.Out,
     layer: Annotated[int, typer.Option(help="Block after whose output one intervenes (a).")],
     target: Annotated[int, typer.Option(help="Block after whose output one measures (b > a).")],
-    model: offered.Model = "embedded",
     offset: Annotated[int, typer.Option(help="Tokens between intervention and measurement (t).")] = 1,
     directions: Annotated[int, typer.Option(help="Number of directions.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Steps of the search (per direction if sequential).", min=1)] = 200,
     method: Annotated[offered.Method, typer.Option(help="How directions are searched for.")] = "parallel",
     start: offered.Start = "random",
     reference: offered.Reference = "clean",
-    text: offered.Text = None,
     context: offered.Context = 64,
     contexts: Annotated[int, typer.Option(help="Contexts drawn per step.", min=2)] = 64,
     readout: offered.ReadoutKind = "residual",
+    score: offered.Score = "plain",
     memory: offered.Memory = None,
     cache: offered.Cache = None,
     shard: offered.Shard = "contexts",
@@ -156,10 +152,6 @@ def discover(
     revive: offered.Revive = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     seed: offered.Seed = 0,
-    revision: offered.Revision = None,
-    device: offered.Device = "cpu",
-    dtype: offered.DType = "float32",
-    offline: offered.Offline = False,
     as_json: offered.AsJson = False,
 ) -> None:
     """Find the directions to which a model's later computation is most sensitive."""
@@ -170,11 +162,11 @@ def discover(
     from sensverify.sites import SiteOptions
 
     options = SearchOptions(
-        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed,
+        directions=directions, steps=steps, method=method, start=start, contexts=contexts, seed=seed, score=score,
         probe=Probe(reference=reference), revive=revive, plateau=Plateau() if stop_on_plateau else None,
     )  # fmt: skip
     request = unattended.Request(
-        subject=Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline),
+        subject=subject,
         site=SiteOptions(
             layer=layer, target=target, offset=offset, context=context, readout=readout, cache=cache,
             memory=None if memory is None else parse_size(memory),
@@ -193,67 +185,93 @@ def discover(
 
 
 @app.command()
+@offered.about_a_model
 def score(
-    directions: Annotated[Path, typer.Argument(help="directions.safetensors, or the folder that holds it.")],
-    model: offered.Model = "embedded",
-    layer: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
-    target: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
-    offset: Annotated[int | None, typer.Option(help="As recorded in cfg.json by default.")] = None,
-    reference: Annotated[
-        offered.ReferenceName | None,
-        typer.Option(help="As `discover` has it; as recorded in cfg.json by default, or else clean."),
-    ] = None,
-    readout: Annotated[
-        offered.ReadoutName | None, typer.Option(help="As `discover` has it; as recorded in cfg.json by default.")
-    ] = None,
-    text: offered.Text = None,
+    subject: Subject,
+    directions: Annotated[Path, typer.Argument(help="directions.safetensors, its folder, or a sparse autoencoder's.")],
+    layer: offered.Recorded = None,
+    target: offered.Recorded = None,
+    offset: offered.Recorded = None,
+    reference: offered.RecordedReference = None,
+    readout: offered.RecordedReadout = None,
+    weights: offered.RecordedWeights = None,
+    measure: offered.RecordedScore = None,
     context: offered.Context = 64,
     memory: offered.Memory = None,
     cache: offered.Cache = None,
     seed: offered.Seed = 0,
-    revision: offered.Revision = None,
-    device: offered.Device = "cpu",
-    dtype: offered.DType = "float32",
-    offline: offered.Offline = False,
-    allow_other_model: Annotated[
-        bool, typer.Option("--allow-other-model", help="Score directions found on other weights.")
-    ] = False,
+    allow_other_model: offered.AllowOtherModel = False,
     as_json: offered.AsJson = False,
 ) -> None:
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
+    from sensverify import recorded
     from sensverify.directions import check_belongs, load_directions
     from sensverify.evaluation import evaluate_directions, measured_as
-    from sensverify.recorded import recorded_number, recorded_readout, recorded_reference
     from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
-    found = load_directions(directions)
+    found = load_directions(directions, layer=layer, seed=seed)
     site_options = SiteOptions(
-        layer=recorded_number(found.config, "layer", layer),
-        target=recorded_number(found.config, "target", target),
-        offset=recorded_number(found.config, "offset", offset),
+        layer=recorded.recorded_number(found.config, "layer", layer),
+        target=recorded.recorded_number(found.config, "target", target),
+        offset=recorded.recorded_number(found.config, "offset", offset),
         context=context,
-        readout=cast(offered.ReadoutName, readout or recorded_readout(found.config)),
+        readout=readout or recorded.recorded_readout(found.config),
         memory=None if memory is None else parse_size(memory),
         cache=cache,
     )
-    chosen = reference or recorded_reference(found.config)
-    subject = Subject(model=model, revision=revision, device=device, dtype=dtype, text=text, offline=offline)
+    probe = Probe(reference=reference or recorded.recorded_reference(found.config))
+    subject = dataclasses.replace(subject, weights=weights or recorded.recorded_weights(found.config))
     site = open_site(subject, site_options)
-    probe = measured_as(Probe(reference=cast(offered.ReferenceName, chosen)), site.held_out)
     check_belongs(
-        found,
-        width=site.held_out.width,
-        weights_sha256=site.weights_sha256,
-        model=model,
+        found, width=site.held_out.width, weights_sha256=site.weights_sha256, model=subject.model,
         allow_other_model=allow_other_model,
-    )
+    )  # fmt: skip
     with progress_bars(quiet=as_json) as progress:
-        result = evaluate_directions(site, found.directions, seed=seed, probe=probe, progress=progress)
+        result = evaluate_directions(
+            site, found.directions, seed=seed, probe=measured_as(probe, site.held_out), progress=progress,
+            score=measure or recorded.recorded_score(found.config), called=found.called,
+        )  # fmt: skip
     if as_json:
-        _print_json({"schema": 1, **result.to_json()})
+        latents = {} if found.latents is None else {"latents": found.latents.tolist(), "sae": found.config["sae"]}
+        _print_json({"schema": 1, **result.to_json(), **latents})
         return
     _print_table(result.table())
+
+
+@app.command()
+@offered.about_a_model
+def inspect(
+    subject: Subject,
+    directions: offered.DirectionsFile,
+    index: offered.Index = None,
+    layer: offered.Recorded = None,
+    weights: offered.RecordedWeights = None,
+    context: offered.Context = 64,
+    tasks: offered.Tasks = None,
+    sae: offered.Neighbours = None,
+    pin: offered.Pin = 0.5,
+    out: Annotated[Path | None, typer.Option(help="Folder for inspection.json and inspection.html.")] = None,
+    seed: offered.Seed = 0,
+    allow_other_model: offered.AllowOtherModel = False,
+    as_json: offered.AsJson = False,
+) -> None:
+    """Look at directions one by one: contexts, a rule, logit weights, ablation, pinned sampling, neighbours."""
+    from sensverify.inspection import InspectionRequest, inspect_directions
+
+    subject = subject if weights is None else dataclasses.replace(subject, weights=weights)
+    request = InspectionRequest(
+        directions=directions, subject=subject, indices=tuple(index or ()), layer=layer, context=context, tasks=tasks,
+        sae=sae, pin=pin, seed=seed, allow_other_model=allow_other_model, out=out, recorded_weights=weights is None,
+    )  # fmt: skip
+    with progress_bars(quiet=as_json) as progress:
+        inspected = inspect_directions(request, progress)
+    if as_json:
+        _print_json(inspected.to_json())
+        return
+    _print_table(inspected.terminal())
+    if inspected.page is not None:
+        _say(f"page: {inspected.page}")
 
 
 @app.command()

@@ -7,6 +7,8 @@ Two files cannot be replaced at one moment. Both are first written whole under o
 removed, the tensors are put in place, and last the new ``cfg.json``, which holds the sha256 of their file. Whoever
 looks in between, or after the process was killed, finds the old pair, tensors with nothing beside them, which are
 refused, or the new pair; and if somebody mixes up files later, the digest tells.
+
+The folder of a sparse autoencoder is read as well (:mod:`sensverify.sae_layouts`): its decoder rows are directions.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ from torch import Tensor
 
 from sensverify.errors import InputError
 from sensverify.files import write_atomically
+from sensverify.sae_layouts import choose, holds_sae, read_sae
 
 FILE_NAME = "directions.safetensors"
 CONFIG_NAME = "cfg.json"
 SCHEMA_VERSION = 1
+MOST_LATENTS = 256
+"""So many latents of an autoencoder are scored, a sample fixed by the seed; the most have tens of thousands."""
 DIGEST = "directions_sha256"
 """Under this name ``cfg.json`` has the sha256 of the file of tensors that it belongs to."""
 
@@ -37,7 +42,8 @@ DIGEST = "directions_sha256"
 class DirectionSet:
     """``K`` unit directions ``[K, d]``, their scores ``[K]`` with standard errors, and their provenance.
 
-    Scores are None for directions that were not scored yet.
+    Scores are None for directions that were not scored yet. ``latents``: which latents of an autoencoder the directions
+    are ``[K]``; None for directions that a search found.
     """
 
     directions: Tensor
@@ -46,6 +52,12 @@ class DirectionSet:
     score_minus: Tensor | None = None
     score_plus_se: Tensor | None = None
     score_minus_se: Tensor | None = None
+    latents: Tensor | None = None
+
+    @property
+    def called(self) -> str:
+        """What tables call these directions."""
+        return "found" if self.latents is None else "autoencoder"
 
 
 def save_directions(folder: Path, found: DirectionSet) -> Path:
@@ -79,12 +91,18 @@ def save_directions(folder: Path, found: DirectionSet) -> Path:
     return folder / FILE_NAME
 
 
-def load_directions(path: Path) -> DirectionSet:
+def load_directions(path: Path, *, layer: int | None = None, seed: int = 0) -> DirectionSet:
     """Read directions from a file, or from the folder that holds ``directions.safetensors``.
 
+    A folder or file of a sparse autoencoder gives its decoder rows, at most :data:`MOST_LATENTS` of them, drawn by
+    ``seed``; where it holds several, those after block ``layer``.
+
     Raises :class:`~sensverify.errors.InputError` for files that are missing, damaged, without ``W_dec``, with values
-    that are not finite, or not of one search.
+    that are not finite, or not of one search; for autoencoders as :func:`sensverify.sae_layouts.choose` and
+    :func:`sensverify.sae_layouts.read_sae`.
     """
+    if not (path / FILE_NAME).exists() and holds_sae(path):
+        return _latents(path, layer, seed)
     file = path / FILE_NAME if path.is_dir() else path
     config_file = file.parent / CONFIG_NAME
     try:
@@ -132,19 +150,36 @@ def load_directions(path: Path) -> DirectionSet:
     )
 
 
+def _latents(path: Path, layer: int | None, seed: int) -> DirectionSet:
+    sae = read_sae(choose(path, layer))
+    usable = sae.usable.nonzero()[:, 0]
+    drawn = torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed))[:MOST_LATENTS]
+    latents = usable[drawn].sort().values
+    rows = sae.decoder[latents]
+    config: dict[str, Any] = {"model": sae.description["model"], "hook_name": sae.hook, "sae": dict(sae.description)}
+    # An autoencoder knows where it reads, but of no effect: what is one token later is what searches look at.
+    config |= {"offset": 1} if sae.layer is None else {"offset": 1, "layer": sae.layer}
+    return DirectionSet(directions=rows / rows.norm(dim=1, keepdim=True), config=config, latents=latents)
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_belongs(found: DirectionSet, *, width: int, weights_sha256: str, model: str, allow_other_model: bool) -> None:
-    """Refuse directions of the wrong width always, and those of other weights unless ``allow_other_model``."""
+    """Refuse directions of the wrong width always, and those of other weights unless ``allow_other_model``.
+
+    Autoencoders do not record the weights that they were trained on.
+    """
     if found.directions.shape[1] != width:
         raise InputError(
             expected=f"directions of width {width}, the width of {model}",
             got=f"width {found.directions.shape[1]}",
             remedy="pass the model on which they were found",
         )
+    if found.latents is not None:
+        return
     recorded = found.config.get("weights_sha256")
     if recorded != weights_sha256 and not allow_other_model:
         raise InputError(

@@ -1,4 +1,5 @@
-"""What ``discover`` and ``score`` report about directions: SeS of each, of its negative, and of random ones.
+"""What ``discover`` and ``score`` report about directions: SeS of each, of its negative, and of random ones; or, on a
+read-out with a privileged basis, what the search maximised there (:mod:`sensverify.selectivity`).
 
 All are scored on the same held-out contexts with the same presences, so that differences are paired. The null
 control stands beside them and has to be zero up to rounding: each presence set to what it already is or, if effects are
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sensverify import selectivity
 from sensverify.claims import Progress, silent
 from sensverify.directions import DirectionSet
 from sensverify.discovery import count_duplicates
@@ -21,6 +23,7 @@ from sensverify.geometry import random_directions, unit_directions
 from sensverify.interventions import set_presence
 from sensverify.readout import Batch, Readout
 from sensverify.scoring import angular_distance
+from sensverify.search_state import Score
 from sensverify.sensitivity import Probe, SensitivityEstimate, estimate_groups, null_effects
 from sensverify.sites import Site
 from sensverify.statistics import Interval, group_mean, group_ratio
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 
 HELD_OUT_CONTEXTS = 256
 RANDOM_DIRECTIONS = 64
+MEASURES: Mapping[str, selectivity.Measure] = {score: name for name, score in selectivity.SCORE_OF.items()}
+"""What is measured where a search maximised something else than plain sensitivity, by the score's name."""
+NAMES: Mapping[Any, tuple[str, str]] = {
+    "selective": ("C", "concentration of effects (C)"),
+    "peak": ("peak", "peak sensitivity"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,7 @@ class Evaluation:
     ratio: Interval
     duplicates: int
     largest_null_effect: float
+    called: str = "found"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: per direction score ± standard error for +s and −s; group means; ratio to random."""
@@ -79,15 +89,18 @@ class Evaluation:
         from rich.table import Table
 
         origin = ", from presence 0" if self.plus.configuration["reference"] == "absent" else ""
-        distance = str(self.plus.configuration["distance"])
-        unit = "" if distance == angular_distance.__name__ else f", {distance}"
+        name, title = NAMES.get(self.plus.configuration.get("score"), ("SeS", ""))
+        if not title:
+            distance = str(self.plus.configuration["distance"])
+            unit = "" if distance == angular_distance.__name__ else f", {distance}"
+            title = f"sensitivity (SeS{unit})"
         table = Table(
-            title=f"sensitivity (SeS{unit}){origin} on held-out contexts, 95 % intervals",
-            caption=f"found/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
+            title=f"{title}{origin} on held-out contexts, 95 % intervals",
+            caption=f"{self.called}/random {self.ratio.value:.2f} [{self.ratio.low:.2f}, {self.ratio.high:.2f}]; "
             f"{self.duplicates} duplicates; largest null effect {self.largest_null_effect:.1e}",
         )
         table.add_column("group")
-        for column in ("SeS", "low", "high"):
+        for column in (name, "low", "high"):
             table.add_column(column, justify="right")
         for name, interval in self.groups.items():
             table.add_row(name, f"{interval.value:.3e}", f"{interval.low:.3e}", f"{interval.high:.3e}")
@@ -106,9 +119,15 @@ def evaluate_directions(
     *,
     seed: int,
     probe: Probe | None = None,
+    score: Score = "plain",
+    called: str = "found",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Score ``directions [K, d]``, their negatives and random directions on one held-out sample of ``site``."""
+    """Score ``directions [K, d]``, their negatives and random directions on one held-out sample of ``site``.
+
+    ``called`` is what tables name the directions by.
+    Raises :class:`~sensverify.errors.InputError` for a ``score`` that needs a privileged basis where there is none.
+    """
     probe = probe or Probe()
     readout = site.held_out
     generator = torch.Generator(device=readout.device).manual_seed(seed + 1)
@@ -117,8 +136,17 @@ def evaluate_directions(
     batch = readout.sample(min(HELD_OUT_CONTEXTS, site.independent_contexts), generator)
     groups = {"plus": directions, "minus": -directions, "random": random}
     as_contexts = {name: group.to(batch.x) for name, group in groups.items()}
-    found = estimate_groups(readout, batch, as_contexts, generator=generator, probe=probe, progress=progress)
+    if score == "plain":
+        found = estimate_groups(readout, batch, as_contexts, generator=generator, probe=probe, progress=progress)
+    else:
+        measure = MEASURES[score]
+        found = selectivity.estimate_groups(
+            readout, batch, as_contexts, generator=generator, probe=probe, measure=measure, progress=progress
+        )
     plus, minus, control = found.values()
+    # Concentrations are averaged by effect, all else over contexts alike.
+    weights = {name: one.weights if score == "selective" else None for name, one in found.items()}
+    both = (plus.weights, control.weights) if score == "selective" else None
     resampling = torch.Generator().manual_seed(seed + 2)
     return Evaluation(
         directions=directions,
@@ -126,13 +154,14 @@ def evaluate_directions(
         minus=minus,
         random=control,
         groups={
-            "found (+s)": group_mean(plus.effects, resampling),
-            "negated (−s)": group_mean(minus.effects, resampling),
-            "random": group_mean(control.effects, resampling),
+            f"{called} (+s)": group_mean(plus.effects, resampling, weights=weights["plus"]),
+            "negated (−s)": group_mean(minus.effects, resampling, weights=weights["minus"]),
+            "random": group_mean(control.effects, resampling, weights=weights["random"]),
         },
-        ratio=group_ratio(plus.effects, control.effects, resampling),
+        ratio=group_ratio(plus.effects, control.effects, resampling, weights=both),
         duplicates=count_duplicates(directions),
         largest_null_effect=float(_null(readout, batch, directions.to(batch.x), probe).max()),
+        called=called,
     )
 
 

@@ -9,13 +9,18 @@ backticks. Labels, names and contexts are shown letter for letter.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from sensverify.plain_data import as_data, decode
 from sensverify.verdicts import to_plain
+
+JUDGED = "predictions_judged"
+"""The key of the evidence under which a claim lists the predictions it was judged by, as plain data of
+:class:`JudgedPrediction`; :func:`sensverify.predictions.judged` makes them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,7 @@ class Exhibit:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, with the kind by which :func:`from_json` finds the class."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"kind": self.kind, **to_plain(_as_data(fields))}
+        return {"kind": self.kind, **to_plain(as_data(fields))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,11 @@ class Curve(Exhibit):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table(Exhibit):
-    """A small table; cells are strings or numbers. Raises ``ValueError`` for a row of another length."""
+    """A small table; cells are strings, numbers, or estimates ``{"value", "low", "high"}``.
+
+    An estimate may be given as any dataclass with these three fields. Raises ``ValueError`` for a row of another
+    length.
+    """
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
@@ -192,28 +201,113 @@ class Excerpt:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured value with its interval; both ends are the value where nothing was sampled."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundRule:
+    """A rule that says when a direction is present, and how often it is right where it was not made.
+
+    ``accuracy`` is the balanced detection accuracy in ``[0, 1]``, chance is 1/2; its interval may be missing.
+    """
+
+    text: str
+    accuracy: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PresenceCounts:
+    """How many contexts have which presence: ``counts`` of equally wide bins from ``low`` to ``high``.
+
+    Raises ``ValueError`` for no bin, a negative count, or bins without width.
+    """
+
+    low: float
+    high: float
+    counts: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not self.counts or min(self.counts) < 0 or not self.low < self.high:
+            raise ValueError(f"expected counts of bins from low to high, got {self!r}"[:300])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DirectionCard:
-    """One direction: its scores, the contexts where it is most present, the tokens it moves up and down."""
+    """One direction: its scores, the contexts where it is most present, the tokens it moves up and down.
+
+    ``group`` says where it comes from (found, SAE, random ...), ``ratio`` is its score over the mean score of random
+    directions, ``presence_share`` the share of contexts where it counts as present. What was not measured is ``None``.
+    """
 
     name: str
     score_plus: float
-    score_minus: float
+    score_minus: float | None
     excerpts: Sequence[Excerpt]
     promoted: Sequence[tuple[str, float]]
     demoted: Sequence[tuple[str, float]]
+    group: str = "found"
+    ratio: float | None = None
+    rule: FoundRule | None = None
+    presence_share: float | None = None
+    presences: PresenceCounts | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DirectionGallery(Exhibit):
-    """The best directions of a search, each on a card."""
+    """Directions to browse: searched, sorted and filtered by group, each with a card of its own.
+
+    Groups are offered in the order in which they first appear.
+    """
 
     kind: ClassVar[str] = "directions"
     cards: Sequence[DirectionCard]
 
+    @property
+    def groups(self) -> dict[str, int]:
+        """How many directions each group has."""
+        return dict(collections.Counter(card.group for card in self.cards))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgedPrediction:
+    """One prediction and what was measured: the interval predicted (``None``: open), and the outcome.
+
+    ``of`` says what was measured where one prediction judges several things (a layer, a group); ``origin`` is the file
+    that the prediction was read from.
+    """
+
+    id: str
+    quantity: str
+    low: float | None
+    high: float | None
+    measured: Estimate
+    outcome: Literal["inside", "outside", "undecided"]
+    derived_from: str
+    of: str = ""
+    origin: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictions(Exhibit):
+    """Predictions beside their outcomes, each row drawn on an axis of its own."""
+
+    kind: ClassVar[str] = "predictions"
+    rows: Sequence[JudgedPrediction]
+
 
 KINDS: Mapping[str, type[Exhibit]] = {
-    kind.kind: kind for kind in (Derivation, Histogram, Intervals, Curve, Table, Heatmap, Arrows, DirectionGallery)
-}
+    kind.kind: kind
+    for kind in (
+        Derivation, Histogram, Intervals, Curve, Table, Heatmap, Arrows, DirectionGallery, Predictions
+    )
+}  # fmt: skip
 
 
 def from_json(data: Any) -> Exhibit:
@@ -225,61 +319,4 @@ def from_json(data: Any) -> Exhibit:
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"expected an exhibit of a kind among {', '.join(KINDS)}, got {kind!r}")
     fields = {key: value for key, value in data.items() if key != "kind"}
-    return typing.cast(Exhibit, _decode(fields, KINDS[kind], kind))
-
-
-def _decode(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as an instance of the annotation ``hint``: the few forms that exhibits are declared with."""
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _decode_dataclass(value, typing.cast(type, hint), where)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # the only union in use is "or None"
-        return None if value is None else _decode(value, arguments[0], where)
-    if origin is Mapping and isinstance(value, Mapping):
-        return {key: _decode(item, arguments[1], f"{where}[{key!r}]") for key, item in value.items()}
-    if origin in (Sequence, tuple) and isinstance(value, list | tuple):
-        hints = arguments if origin is tuple else arguments * len(value)
-        if len(hints) == len(value):
-            pairs = enumerate(zip(value, hints, strict=True))
-            return tuple(_decode(item, inner, f"{where}[{i}]") for i, (item, inner) in pairs)
-    if hint is float and not isinstance(value, bool):
-        if isinstance(value, int | float):
-            return float(value)
-        if value in ("nan", "inf", "-inf"):  # how strict JSON carries them, see to_plain
-            return float(value)
-    if hint in (str, bool) and isinstance(value, hint):
-        return value
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
-    raise ValueError(f"expected {expected} at {where}, got {value!r}"[:300])
-
-
-def _decode_dataclass(value: Any, kind: type, where: str) -> Any:
-    """``value`` as a dataclass: no field unknown, none missing that has no default."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"expected the fields of {kind.__name__} at {where}, got {value!r}"[:300])
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    if unknown := set(value) - set(names):
-        raise ValueError(f"expected the fields {', '.join(names)} at {where}, got also {sorted(unknown)}")
-    decoded = {key: _decode(item, hints[key], f"{where}.{key}") for key, item in value.items()}
-    try:
-        return kind(**decoded)
-    except TypeError as error:  # a field is missing
-        raise ValueError(f"expected the fields {', '.join(names)} at {where}, got {sorted(value)}") from error
-
-
-def _as_data(value: Any) -> Any:
-    """Nested dataclasses as dictionaries, arrays and tensors as lists, everything else unchanged."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _as_data(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _as_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_data(item) for item in value]
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
+    return typing.cast(Exhibit, decode(fields, KINDS[kind], kind))

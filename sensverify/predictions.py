@@ -22,6 +22,8 @@ from typing import Any, Literal, NoReturn
 from sensverify import __version__
 from sensverify.claims import Run
 from sensverify.errors import InputError
+from sensverify.exhibits import JUDGED as JUDGED
+from sensverify.exhibits import Estimate, JudgedPrediction
 from sensverify.files import write_atomically
 from sensverify.statistics import Interval
 
@@ -69,6 +71,23 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return dataclasses.asdict(self)
+
+
+def judged(prediction: Prediction, measured: Interval, *, of: str = "", origin: str = "") -> dict[str, Any]:
+    """The prediction with what was measured and the outcome, for the list ``evidence[JUDGED]``.
+
+    ``of`` says what was measured where one prediction judges several things (``"layer 2"``, ``"SAE"``); ``origin``
+    where the prediction was read. What was not sampled, such as the largest of all values, is an interval without
+    width. The report draws these as the ledger of predictions (:class:`~sensverify.exhibits.JudgedPrediction`).
+    """
+    row = JudgedPrediction(
+        **prediction.to_json(),
+        measured=Estimate(**measured.to_json()),
+        outcome=prediction.judge(measured),
+        of=of,
+        origin=origin,
+    )
+    return dataclasses.asdict(row)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

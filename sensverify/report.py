@@ -8,11 +8,13 @@ all.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
 import datetime
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -22,13 +24,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from markupsafe import Markup
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from sensverify import exhibits, plots
 from sensverify.claims import Run
 from sensverify.errors import InputError, MissingExtraError
-from sensverify.templates import render
+from sensverify.plain_data import decode
+from sensverify.templates import render, source
 from sensverify.verdicts import SCHEMA_VERSION, Status, Verdict, to_plain
 
 VERDICTS, EXHIBITS, PAGE = "verdicts.json", "exhibits.json", "report.html"
@@ -74,7 +78,11 @@ def environment(run: Run) -> dict[str, Any]:
         "revision": subject.revision,
         "device": subject.device,
         "dtype": subject.dtype,
-        "text": subject.text.name if subject.text else None,
+        "text": subject.text_name,
+        "packing": subject.packing,
+        "outlier_norms": subject.outlier_norms,
+        "weights": subject.weights,
+        "sae": subject.sae.name if subject.sae else None,
         "predictions": subject.predictions.name if subject.predictions else None,
         **machine(),
     }
@@ -193,6 +201,7 @@ def summary_line(verdicts: Sequence[Verdict]) -> str:
 class _Shown:
     """An exhibit to lay out; a plot has its numbers in ``table`` and, with matplotlib, its ``drawing``."""
 
+    uid: str
     exhibit: exhibits.Exhibit
     drawing: plots.Drawing | None
     table: exhibits.Table | None
@@ -208,11 +217,13 @@ class _Entry:
     formula: str
     hypotheses: tuple[str, ...]
     shown: tuple[_Shown, ...]
+    judged: tuple[exhibits.JudgedPrediction, ...]
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """What is folded below the figures; reasons, remedies and twins have places of their own."""
-        return {key: item for key, item in self.record["evidence"].items() if key not in _SHOWN_APART}
+        """What is folded below the figures; reasons, remedies, twins and predictions have places of their own."""
+        apart = {*_SHOWN_APART, *((exhibits.JUDGED,) if self.judged else ())}
+        return {key: item for key, item in self.record["evidence"].items() if key not in apart}
 
     @property
     def status(self) -> Status:
@@ -245,8 +256,22 @@ def write_html(directory: Path) -> Path:
     suites: dict[str, list[_Entry]] = {}
     for entry in entries:
         suites.setdefault(entry.record["suite"], []).append(entry)
+    galleries = {
+        shown.uid: (entry.record["id"], len(shown.exhibit.cards))
+        for entry in entries
+        for shown in entry.shown
+        if isinstance(shown.exhibit, exhibits.DirectionGallery)
+    }
+    judged = [(entry, row) for entry in entries for row in entry.judged]
+    # Only a page with something to browse carries a script; its hash in the page's policy lets no other run.
+    script = source("report.js") if galleries else ""
     page = render(
         "report.html.j2",
+        galleries=galleries,
+        judged=judged,
+        outcomes=collections.Counter(row.outcome for _, row in judged),
+        script=Markup(script),
+        script_digest=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         entries=entries,
         suites=suites,
         differing=[entry for entry in entries if entry.differs],
@@ -315,9 +340,19 @@ def _entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[_Ent
             formula=about["formula"],
             hypotheses=tuple(hypotheses),
             shown=tuple(draw(exhibits.from_json(item), index=i) for i, item in enumerate(items, 1)),
+            judged=_judged(record["evidence"]),
         )
         entries.append(entry)
     return entries
+
+
+def _judged(evidence: Mapping[str, Any]) -> tuple[exhibits.JudgedPrediction, ...]:
+    """The predictions under their key of the evidence; none if anything else stands there, which is shown as it is."""
+    try:
+        rows = decode(evidence.get(exhibits.JUDGED, ()), Sequence[exhibits.JudgedPrediction], exhibits.JUDGED)
+    except ValueError:
+        return ()
+    return tuple(rows)
 
 
 def _check_record(record: Any, position: int) -> None:
@@ -333,9 +368,11 @@ def _check_record(record: Any, position: int) -> None:
 
 def lay_out(exhibit: exhibits.Exhibit, *, anchor: str, index: int) -> _Shown:
     """An exhibit for the macros of the templates: a plot if it can be drawn here, its numbers either way."""
-    drawing, remedy = None, None
+    drawing, remedy, uid = None, None, f"plot-{anchor}-{index}"
     try:
-        drawing = plots.draw(exhibit, uid=f"plot-{anchor}-{index}")
+        drawing = plots.draw(exhibit, uid=uid)
     except MissingExtraError as error:
         remedy = error.remedy
-    return _Shown(exhibit=exhibit, drawing=drawing, table=plots.as_table(exhibit), remedy=remedy)
+    return _Shown(
+        uid=uid.removeprefix("plot-"), exhibit=exhibit, drawing=drawing, table=plots.as_table(exhibit), remedy=remedy
+    )

@@ -52,6 +52,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sensverify.claims import Progress, silent
 from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, PrivilegedReadout, Readout
@@ -262,6 +263,31 @@ def estimate_on(
             "draws": draws,
         },
     )
+
+
+def estimate_groups(
+    readout: Readout,
+    batch: Batch[Any],
+    groups: Mapping[str, Tensor],
+    *,
+    generator: torch.Generator,
+    draws: int = 4,
+    probe: Probe | None = None,
+    measure: Measure = "concentration",
+    progress: Progress = silent,
+) -> dict[str, SensitivityEstimate]:
+    """:func:`estimate_on` for several groups of directions ``[S, d]`` that all meet the same contexts *and* the same
+    presences ``α``, as :func:`sensverify.sensitivity.estimate_groups` has it of plain sensitivity."""
+    presences = generator.get_state()
+    estimates = {}
+    for done, (name, directions) in enumerate(groups.items()):
+        progress("scoring", done, len(groups))
+        generator.set_state(presences)
+        estimates[name] = estimate_on(
+            readout, batch, directions, generator=generator, draws=draws, probe=probe, measure=measure
+        )
+    progress("scoring", len(groups), len(groups))
+    return estimates
 
 
 @torch.no_grad()

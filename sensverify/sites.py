@@ -23,8 +23,10 @@ ENTRY_POINT_GROUP = "sensverify.sites"
 class SiteOptions:
     """``layer`` (a), ``target`` (b) and ``offset`` (t) of the read-out, and how much text is used.
 
-    ``readout`` says what is measured there: the residual stream or, if the target is the last block, the next-token
-    distribution. The read-out of the latter has a ``distance`` of its own, for :class:`sensverify.sensitivity.Probe`.
+    ``readout`` says what is measured there: the residual stream; or, if the target is the last block, the next-token
+    distribution, whose read-out has a ``distance`` of its own, for :class:`sensverify.sensitivity.Probe`; or units of a
+    privileged basis (:class:`sensverify.readout.PrivilegedReadout`): the neurons of the MLP that reads there, or, if
+    the target is the last block, the logits.
     ``memory``: bytes that activations and tables may take, by default a safe share of what is free; ``cache``: where
     activations are kept that do not fit. Neither changes results.
     """
@@ -35,7 +37,7 @@ class SiteOptions:
     context: int = 64
     limit: int = 512
     seed: int = 0
-    readout: Literal["residual", "next_token"] = "residual"
+    readout: Literal["residual", "next_token", "neurons", "logits"] = "residual"
     memory: int | None = None
     cache: Path | None = None
 

@@ -42,7 +42,7 @@ class Interval:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def _weights(items: int, resamples: int, generator: torch.Generator) -> Tensor:
+def bootstrap_weights(items: int, resamples: int, generator: torch.Generator) -> Tensor:
     """Bootstrap weights ``[resamples, items]``: how often each item is drawn, over the number of draws."""
     drawn = torch.randint(items, (resamples, items), generator=generator)
     counts = torch.zeros(resamples, items, dtype=torch.float64)
@@ -50,15 +50,15 @@ def _weights(items: int, resamples: int, generator: torch.Generator) -> Tensor:
     return counts / items
 
 
-def _interval(value: Tensor, replicates: Tensor) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=replicates.dtype))
+def _interval(value: Tensor, replicates: Tensor, tail: float = 0.025) -> Interval:
+    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype))
     return Interval(float(value), float(low), float(high))
 
 
 def mean_interval(values: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
     """Bootstrap interval for the mean of ``values [B]``."""
     values = values.double().cpu()
-    return _interval(values.mean(), _weights(len(values), resamples, generator) @ values)
+    return _interval(values.mean(), bootstrap_weights(len(values), resamples, generator) @ values)
 
 
 def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000) -> Interval:
@@ -116,29 +116,49 @@ def _student(freedom: int) -> float:
     return float(mpmath.findroot(beyond, (1.9, 13), solver="anderson"))
 
 
-def group_mean(effects: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
-    """Interval for the mean of ``effects [S, B]``, directions and contexts both resampled."""
-    return _interval(*_group_replicates(effects, resamples, generator, None))
+def group_mean(
+    effects: Tensor, generator: torch.Generator, resamples: int = 2000, *, weights: Tensor | None = None
+) -> Interval:
+    """Interval for the mean of ``effects [S, B]``, directions and contexts both resampled.
+
+    With ``weights [S, B]`` it is the mean over directions of each one's weighted mean over contexts.
+    """
+    return _interval(*_group_replicates(effects, resamples, generator, None, weights))
 
 
-def group_ratio(numerator: Tensor, denominator: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
+def group_ratio(
+    numerator: Tensor,
+    denominator: Tensor,
+    generator: torch.Generator,
+    resamples: int = 2000,
+    *,
+    weights: tuple[Tensor, Tensor] | None = None,
+    tail: float = 0.025,
+) -> Interval:
     """Interval for the ratio of the means of two tables ``[S₁, B]`` and ``[S₂, B]`` over the *same* contexts.
 
-    Contexts are resampled jointly, since easy contexts are easy for both; directions independently.
+    Contexts are resampled jointly, since easy contexts are easy for both; directions independently. ``weights``: of
+    each table, as in :func:`group_mean`. ``tail``: what is left out at either end; ``0.025/m`` for ``m`` intervals that
+    are to hold together (Bonferroni).
     """
     if numerator.shape[1] != denominator.shape[1]:
         raise ValueError("paired tables need the same contexts")
-    contexts = _weights(numerator.shape[1], resamples, generator)
-    top, tops = _group_replicates(numerator, resamples, generator, contexts)
-    bottom, bottoms = _group_replicates(denominator, resamples, generator, contexts)
-    return _interval(top / bottom, tops / bottoms)
+    contexts = bootstrap_weights(numerator.shape[1], resamples, generator)
+    of_top, of_bottom = weights or (None, None)
+    top, tops = _group_replicates(numerator, resamples, generator, contexts, of_top)
+    bottom, bottoms = _group_replicates(denominator, resamples, generator, contexts, of_bottom)
+    return _interval(top / bottom, tops / bottoms, tail)
 
 
 def _group_replicates(
-    effects: Tensor, resamples: int, generator: torch.Generator, contexts: Tensor | None
+    effects: Tensor, resamples: int, generator: torch.Generator, contexts: Tensor | None, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     effects = effects.double().cpu()
     if contexts is None:
-        contexts = _weights(effects.shape[1], resamples, generator)
-    directions = _weights(effects.shape[0], resamples, generator)
+        contexts = bootstrap_weights(effects.shape[1], resamples, generator)
+    directions = bootstrap_weights(effects.shape[0], resamples, generator)
+    if weights is not None:
+        weights = weights.double().cpu()
+        each = (contexts @ (weights * effects).T) / (contexts @ weights.T)  # [resamples, S]
+        return ((weights * effects).sum(1) / weights.sum(1)).mean(), (directions * each).sum(1)
     return effects.mean(), ((directions @ effects) * contexts).sum(1)

@@ -303,7 +303,7 @@ class _Run:
         remedy = f"free memory and repeat with --resume{self._kept()}"
         with self.record.part("evaluation"), _all_digits(), memory_expected("the evaluation", remedy):
             return evaluate_directions(
-                site, state.directions, seed=options.seed, probe=options.probe, progress=progress
+                site, state.directions, seed=options.seed, probe=options.probe, score=options.score, progress=progress
             )
 
     def check_in_float32(self, low: Evaluation, opener: SiteOpener) -> tuple[Evaluation, dict[str, Any]]:
@@ -316,7 +316,9 @@ class _Run:
                 site = opener(dataclasses.replace(request.subject, dtype="float32"), request.site)
                 options = _as_read(request.search, site)
                 with _all_digits():
-                    full = evaluate_directions(site, low.directions, seed=options.seed, probe=options.probe)
+                    full = evaluate_directions(
+                        site, low.directions, seed=options.seed, probe=options.probe, score=options.score
+                    )
         except (InputError, MissingExtraError) as error:
             self.warn(f"scores are those of {dtype}, not checked in float32: {error}")
             return low, {"dtype": dtype, "float32": None, "agrees": None, "reason": str(error)}

@@ -166,6 +166,35 @@ def test_discover_writes_directions_that_score_accepts(capsys, tmp_path, tiny_mo
         assert one == pytest.approx(other, rel=1e-4)
 
 
+def test_weights_are_read_as_recorded_unless_one_says_otherwise(
+    capsys, monkeypatch, tmp_path, tiny_model_folder, tiny_text
+):
+    from sensverify import sites
+    from sensverify.claims import Subject
+    from sensverify.inspection import Inspected, InspectionRequest, inspect_directions
+
+    arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 2, "--weights", "folded", "--json")
+    assert invoke(capsys, *arguments)[0] == 0
+    opened, read = [], sites.open_site
+    monkeypatch.setattr(sites, "open_site", lambda about, *more: opened.append(about.weights) or read(about, *more))
+    score = ["score", tmp_path, "--model", tiny_model_folder, "--text", tiny_text, "--context", 16, "--json"]
+    for more in ((), ("--weights", "raw"), ("--weights", "folded")):
+        assert invoke(capsys, *score, *more)[0] == 0
+    assert opened == ["folded", "raw", "folded"]
+
+    def inspector(request, *_):
+        opened.append(request.subject.weights)
+        return Inspected(facts={}, inspections=())
+
+    for recorded in (True, False):
+        request = InspectionRequest(directions=tmp_path, subject=Subject(), recorded_weights=recorded)
+        inspect_directions(request, inspector=inspector)
+    assert opened[3:] == ["folded", "raw"]
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps({**config, "weight_processing": "boiled"}))
+    assert_refused(invoke(capsys, *score), "raw, folded", "'boiled'")
+
+
 def test_the_reference_is_recorded_and_scored_with(capsys, tmp_path, tiny_model_folder, tiny_text):
     arguments = discover(tiny_model_folder, tiny_text, tmp_path, "--steps", 10, "--reference", "absent", "--json")
     code, out, _ = invoke(capsys, *arguments)
@@ -456,3 +485,36 @@ def test_a_closed_pipe_is_no_error():
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_what_a_run_is_about_is_in_its_record_and_an_access_token_is_not(
+    capsys, monkeypatch, tmp_path, tiny_model_folder, tiny_text
+):
+    secret = "hf_" + "aTokenThatNobodyMaySee" * 2
+    monkeypatch.setenv("HF_TOKEN", secret)
+    lines = tmp_path / "lines.jsonl"
+    documents = tiny_text.read_text().split("\n")
+    lines.write_text("\n".join(json.dumps({"body": "\n".join(documents[i : i + 4])}) for i in range(0, 400, 4)))
+    about = [
+        "--weights", "folded", "--packing", "documents", "--exclude-outlier-norms", "--outlier-factor", 3,
+        "--text-field", "body",
+    ]  # fmt: skip
+    told = [
+        invoke(capsys, *discover(tiny_model_folder, lines, tmp_path / "out", "--steps", 2, *about)),
+        invoke(capsys, "score", tmp_path / "out", "--model", tiny_model_folder, "--text", tiny_text, "--context", 16),
+        invoke(
+            capsys, "verify", "--claim", "PY-1", "--model", tiny_model_folder, "--text", lines, *about,
+            "--out", tmp_path / "verified", "--json",
+        ),
+    ]  # fmt: skip
+    assert [code for code, _, _ in told] == [0, 0, 0]
+    config = json.loads((tmp_path / "out" / "cfg.json").read_text())
+    assert config["weight_processing"] == "folded"
+    assert config["packing"] == "documents"
+    assert config["outlier_norms"]["times_the_median"] == 3
+    environment = json.loads(told[2][1])["environment"]
+    assert (environment["weights"], environment["packing"], environment["outlier_norms"]) == ("folded", "documents", 3)
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 6
+    assert not any(secret.encode() in content for content in written)
+    assert secret not in "".join(out + err for _, out, err in told)

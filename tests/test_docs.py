@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^\$ (sensverify .+)$", README, flags=re.MULTILINE)
 STEPS = re.findall(r"^\$ (sensverify .+)$|^```python\n((?:.*\n)*?)```$", README, flags=re.MULTILINE)
 """Each a command or a block of Python; the other is empty."""
-COMMANDS = {"list", "verify", "discover", "score", "bench", "colouring", "report"}
+COMMANDS = {"list", "verify", "discover", "score", "bench", "colouring", "report", "inspect"}
 
 
 def test_every_command_has_an_example():

@@ -16,16 +16,22 @@ from sensverify.exhibits import (
     Derivation,
     DirectionCard,
     DirectionGallery,
+    Estimate,
     Excerpt,
     Exhibit,
+    FoundRule,
     Heatmap,
     Histogram,
     IntervalRow,
     Intervals,
+    JudgedPrediction,
+    Predictions,
+    PresenceCounts,
     ProofLine,
     Table,
     from_json,
 )
+from sensverify.statistics import Interval
 
 CARD = DirectionCard(
     name="found 0",
@@ -35,6 +41,18 @@ CARD = DirectionCard(
     promoted=((" mat", 2.5),),
     demoted=(("</s>", -1.0),),
 )
+FULL_CARD = dataclasses.replace(
+    CARD,
+    group="SAE",
+    ratio=2.5,
+    rule=FoundRule(text="after x", accuracy=0.8, low=0.7, high=0.9),
+    presence_share=0.01,
+    presences=PresenceCounts(low=-1.0, high=1.0, counts=(1, 0, 5)),
+)
+JUDGEMENT = JudgedPrediction(
+    id="PY-4", quantity="ratio", low=1.5, high=None, measured=Estimate(value=3.0, low=2.0, high=4.0), outcome="inside",
+    derived_from="TM-1",
+)  # fmt: skip
 EXAMPLES: tuple[Exhibit, ...] = (
     Derivation(title="Proof", caption="c", lines=(ProofLine(text="so", latex="a<b", checked_by="sympy"),)),
     Histogram(title="SeS", caption="c", x_label="x", groups={"found": (1.0, 2.0), "none": ()}, log_x=True),
@@ -48,7 +66,8 @@ EXAMPLES: tuple[Exhibit, ...] = (
         bands={"found": ((0.0, 0.1), (1.5, 2.5))},
     ),
     Table(title="Cells", caption="c", columns=("name", "value"), rows=(("a", 1), ("b", 0.5), ("c", None))),
-    DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
+    DirectionGallery(title="Cards", caption="c", cards=(CARD, FULL_CARD)),
+    Predictions(title="Foretold", caption="c", rows=(JUDGEMENT,)),
     Heatmap(
         title="Phases", caption="c", x_label="p", y_label="n/d", values=((0.5, 1.0), (0.0, 0.25)), rows=("2", "4"),
         value_label="share", outline=(0, 1, 0, 2),
@@ -60,6 +79,9 @@ EXAMPLES: tuple[Exhibit, ...] = (
         outlines={"SeS": ((1.0, 0.0), (0.0, 1.0), (-1.0, -1.0))},
     ),
 )  # fmt: skip
+
+
+FULL_CARD_JSON = DirectionGallery(title="", caption="", cards=(FULL_CARD,)).to_json()["cards"][0]
 
 
 @pytest.mark.parametrize("exhibit", EXAMPLES, ids=lambda exhibit: f"{exhibit.kind}: {exhibit.title}")
@@ -78,6 +100,53 @@ def test_numbers_that_json_lacks_come_back():
     assert isinstance(back, Curve)
     assert back.series["s"][0] == math.inf
     assert math.isnan(back.series["s"][1])
+
+
+def test_a_card_written_before_there_were_groups_is_one_of_those_found():
+    card = DirectionGallery(title="", caption="", cards=(CARD,)).to_json()["cards"][0]
+    new = {"group", "ratio", "rule", "presence_share", "presences"}
+    old = {key: value for key, value in card.items() if key not in new}
+    gallery = from_json({"kind": "directions", "title": "", "caption": "", "cards": [old, FULL_CARD_JSON]})
+    assert gallery.groups == {"found": 1, "SAE": 1}
+    assert gallery.cards[0].rule is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"rule": {"text": "x"}}, r"cards\[0\].rule"),
+        ({"rule": "x"}, r"cards\[0\].rule"),
+        ({"ratio": "high"}, r"cards\[0\].ratio"),
+        ({"group": None}, r"cards\[0\].group"),
+        ({"presences": {"low": 0, "high": 1, "counts": []}}, "counts of bins"),
+        ({"presences": {"low": 0, "high": 1, "counts": [-1]}}, "counts of bins"),
+        ({"presences": {"low": 1, "high": 1, "counts": [1]}}, "counts of bins"),
+        ({"presences": {"low": 0, "high": 1, "counts": [0.5]}}, r"counts\[0\]"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_by_name(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        from_json({"kind": "directions", "title": "", "caption": "", "cards": [{**FULL_CARD_JSON, **change}]})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"outcome": "maybe"}, "outcome"),
+        ({"measured": {"value": 1.0}}, "measured"),
+        ({"low": "1"}, "low"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_judged_prediction_that_does_not_fit_is_refused_by_name(change, complaint):
+    data = Predictions(title="", caption="", rows=(JUDGEMENT,)).to_json()
+    with pytest.raises(ValueError, match=complaint):
+        from_json({**data, "rows": [{**data["rows"][0], **change}]})
+
+
+def test_estimates_in_a_table_may_be_intervals():
+    table = Table(title="", caption="", columns=("layer", "ratio"), rows=((0, Interval(2.0, 1.0, 3.0)),))
+    assert from_json(table.to_json()).rows == ((0, {"value": 2.0, "low": 1.0, "high": 3.0}),)
 
 
 def test_arrays_are_written_as_lists():

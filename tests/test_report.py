@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
+import hashlib
 import html.parser
 import json
 import re
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import rich.console
 
-from sensverify import mathematics, plots, report, suites, templates
+from sensverify import mathematics, miniatures, plain_data, plots, report, suites, templates
 from sensverify.claims import Claim, Run, Subject
 from sensverify.errors import InputError
 from sensverify.exhibits import (
@@ -24,14 +26,21 @@ from sensverify.exhibits import (
     Derivation,
     DirectionCard,
     DirectionGallery,
+    Estimate,
     Excerpt,
+    FoundRule,
     Heatmap,
     Histogram,
     IntervalRow,
     Intervals,
+    JudgedPrediction,
+    Predictions,
+    PresenceCounts,
     ProofLine,
     Table,
 )
+from sensverify.predictions import JUDGED, Prediction, judged
+from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status, Verdict
 
 HOSTILE = "<script>alert(1)</script>"
@@ -42,6 +51,21 @@ CARD = DirectionCard(
     excerpts=(Excerpt(before="the ", token=" cat", after=" sat\n", presence=0.7),),
     promoted=((" mat", 2.5),),
     demoted=(("</s>", -1.0),),
+    ratio=3.0,
+    rule=FoundRule(text='the token is " cat"', accuracy=0.9),
+    presence_share=0.01,
+    presences=PresenceCounts(low=-0.5, high=1.0, counts=(0, 90, 5, 1)),
+)
+JUDGEMENT = JudgedPrediction(
+    id="PY-4",
+    quantity="ratio of $s$",
+    low=1.5,
+    high=None,
+    measured=Estimate(value=3.0, low=2.0, high=4.0),
+    outcome="inside",
+    derived_from="TM-1",
+    of="layer 2",
+    origin="the file",
 )
 EXAMPLES = (
     Derivation(title="Proof", caption="c", lines=(ProofLine(text="so", latex="a<b", checked_by="sympy"),)),
@@ -73,8 +97,9 @@ EXAMPLES = (
         unit_circle=True,
     ),
     DirectionGallery(title="Cards", caption="c", cards=(CARD,)),
+    Predictions(title="Foretold", caption="c", rows=(JUDGEMENT,)),
 )
-VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "mspace"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "circle", "mspace"}
 
 
 def verdict(identity="LN-1", status=Status.PROVED, **options):
@@ -130,7 +155,7 @@ class Page(html.parser.HTMLParser):
             self.unbalanced.append(tag)
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     @property
@@ -182,15 +207,27 @@ def test_every_link_and_reference_leads_to_an_id_of_the_page(full):
     assert all(target.startswith("#") and target[1:] in page.ids for target in targets)
 
 
-def test_the_page_asks_nothing_of_anyone_and_runs_no_script(full):
+def test_the_page_asks_nothing_of_anyone_and_runs_only_its_own_script(full):
     page = Page(full)
+    [script] = re.findall(r"<script>(.*?)</script>", full, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(v for n, v in page.attributes if n == "content" and v and "default-src" in v)
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{digest}'"]
+    assert not re.search(r"\b(fetch|eval|innerHTML|document\.write|XMLHttpRequest|localStorage)\b", script)
     assert "http://" not in full
     assert "https://" not in full
     assert "@import" not in full
-    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1
+    assert not {"link", "iframe", "img", "object"} & set(page.tags)
     assert ("http-equiv", "Content-Security-Policy") in page.attributes
     assert any(v and v.startswith("default-src 'none'") for n, v in page.attributes if n == "content")
     assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_a_page_with_nothing_to_browse_carries_no_script(tmp_path):
+    page = written(tmp_path, verdict(exhibits=EXAMPLES[:7]))
+    assert "<script" not in page
+    assert "script-src" not in page
 
 
 def test_every_kind_of_exhibit_is_drawn(full):
@@ -199,7 +236,8 @@ def test_every_kind_of_exhibit_is_drawn(full):
     for exhibit in EXAMPLES:
         assert exhibit.title in page.text
     plotted = Histogram | Intervals | Curve | Heatmap | Arrows
-    assert page.tags.count("svg") == 2 * sum(isinstance(e, plotted) for e in EXAMPLES)
+    miniature = 2  # a histogram of presence, a prediction beside its outcome
+    assert page.tags.count("svg") == 2 * (miniature + sum(isinstance(e, plotted) for e in EXAMPLES))
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "SeS. c" in labels
     assert "math" in page.tags
@@ -232,7 +270,8 @@ def test_hostile_tokens_and_labels_are_escaped(tmp_path):
     gallery = DirectionGallery(title=HOSTILE, caption=HOSTILE, cards=(card,))
     plot = Histogram(title='" onload="x', caption=HOSTILE, x_label=HOSTILE, groups={HOSTILE: (1.0,), "$x$": (2.0,)})
     page = written(tmp_path, verdict(exhibits=(gallery, plot)))
-    assert "<script" not in page
+    assert page.count("<script") == 1
+    assert HOSTILE not in page
     assert "</mark><b>" not in page
     assert "\u202e" not in page
     parsed = Page(page)
@@ -328,6 +367,109 @@ def test_arrows_edited_into_nonsense_are_bad_input(tmp_path, field):
         report.write_html(tmp_path)
 
 
+def judgement(low, high, value, ends=None, **options):
+    prediction = Prediction(id="PY-4", quantity="q", low=low, high=high, derived_from=options.pop("derived", "TM-1"))
+    return judged(prediction, Interval(value, *(ends or (value, value))), **options)
+
+
+def test_the_ledger_of_predictions_stands_between_the_claims_and_their_sections(tmp_path):
+    rows = [
+        judgement(1.5, None, 3.0, (2.0, 4.0), of="layer 2", origin="this file"),
+        judgement(1.5, None, 1.0, (0.9, 1.2)),
+        judgement(None, 1.5, 1.4, (1.3, 1.6)),
+        judgement(1.0, 2.0, 1.5),
+    ]
+    page = written(tmp_path, verdict("PY-4", evidence={JUDGED: rows, "contexts": 256}), verdict("LN-1"))
+    text = Page(page).text
+    assert text.index("Ledger") < text.index("Predictions and outcomes") < text.index("Judged by these predictions")
+    assert "4 comparisons with what was predicted before the measurement: 2 inside, 1 outside, 1 undecided." in text
+    for words in ("at least 1.5", "at most 1.5", "1 to 2", "layer 2", "Read: this file."):
+        assert text.count(words) >= 2  # on the ledger and in the claim's section
+    assert "predictions judged" not in text  # the key of the evidence: it is shown apart
+    assert "256" in text
+
+
+def test_a_page_without_predictions_has_no_ledger_of_them(tmp_path):
+    assert "Predictions" not in written(tmp_path, verdict())
+
+
+@pytest.mark.parametrize("entry", ["text", [1], [{"id": "PY-4"}], {"id": "PY-4"}, [{**judgement(1, 2, 3), "x": 1}]])
+def test_predictions_of_another_form_stay_with_the_evidence(tmp_path, entry):
+    text = Page(written(tmp_path, verdict(evidence={JUDGED: entry}))).text
+    assert "predictions judged" in text
+    assert "Predictions and outcomes" not in text
+
+
+def test_a_hostile_prediction_stays_text(tmp_path):
+    row = {**judgement(1, 2, 3, of=HOSTILE, origin=HOSTILE, derived=HOSTILE), "id": HOSTILE, "quantity": HOSTILE}
+    page = written(tmp_path, verdict(evidence={JUDGED: [row]}))
+    assert "<script" not in page
+    assert Page(page).text.count(HOSTILE) == 10
+
+
+def drawn(row):
+    """Ends of the band, and the dot, as places in the figure of a judged prediction; and the whole markup."""
+    markup = str(miniatures.outcome_figure(plain_data.decode(row, JudgedPrediction, "row")))
+    x, width = map(float, re.search(r'class="band" x="([\d.]+)" y="3" width="([\d.]+)"', markup).groups())
+    dot = re.search(r'cx="([\d.]+)"', markup)
+    return x, x + width, float(dot[1]) if dot else None, markup
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e9])
+def test_the_dot_lies_in_the_band_exactly_when_the_value_is_inside(scale):
+    ends = [None, 1.0, 5.0, 300.0]
+    for low, high in ((a, b) for a in ends for b in ends if (a or b) and not (a and b and a > b)):
+        for value in (0.5, 2.0, 60.0, 1000.0, -3.0, 0.0):
+            row = judgement(low and low * scale, high and high * scale, value * scale)
+            left, right, dot, _ = drawn(row)
+            assert (left <= dot <= right) == (row["outcome"] == "inside"), (low, high, value)
+            assert 0 <= left <= right <= 240.1
+            assert 0 <= dot <= 240
+
+
+def test_far_apart_ends_are_drawn_on_a_logarithmic_axis_and_say_so():
+    left, right, dot, markup = drawn(judgement(None, 1e-6, 1e-12))
+    assert (left, dot) == (0, pytest.approx(right - 240 / 1.4, abs=0.2))
+    assert "logarithmic axis" in markup
+    assert "linear axis" in drawn(judgement(None, 1.0, 0.0))[3]
+
+
+def test_what_could_not_be_measured_has_no_dot():
+    row = {**judgement(1.0, None, 2.0), "measured": {"value": "nan", "low": "nan", "high": "inf"}}
+    assert drawn(row)[2] is None
+
+
+def test_the_histogram_of_presence_keeps_rare_presences_visible():
+    counts = PresenceCounts(low=-1.0, high=1.0, counts=(0, 10_000, 0, 25))
+    path = re.search(r'class="bars" d="([^"]*)"', str(miniatures.presence_figure(counts)))[1]
+    tops = [50 - int(top) for top in re.findall(r"V(\d+)", path)]
+    assert max(tops) == 47
+    assert tops == [47, 0, 2, 0]  # the square root of 25 in 10,000 is a twentieth
+
+
+@pytest.mark.parametrize(
+    ("text", "alone", "inside"),
+    [(" cat", "␣cat", " cat"), (" ", "␣", "␣"), ("\n", "⏎", "⏎"), ("\u00a0", "␣", "␣"), ("\t ", "⇥␣", "⇥␣"),
+     ("", "(empty)", "(empty)"), ("\u200b", "\\u200b", "\\u200b"), ("\u2028", "\\u2028", "\\u2028")],
+)  # fmt: skip
+def test_a_token_is_never_invisible(text, alone, inside):
+    assert (templates.token(text), templates.token(text, blank_only=True)) == (alone, inside)
+
+
+def test_estimates_in_a_table_have_their_intervals_in_a_column_of_their_own(tmp_path):
+    rows = [("0", Interval(3.0, 2.5, 3.5), 7), ("1", None, 8), ("2", Interval(0.123456, 0.1, float("inf")), 9)]
+    table = Table(title="By layer", caption="c", columns=("layer", "found", "n"), rows=rows)
+    page = written(tmp_path, verdict(exhibits=(table,)))
+    assert '<th scope="col" colspan="2" class="estimate">found</th>' in page
+    body = page[page.index("By layer") :]
+    cells = [len(re.findall("<td", row)) for row in re.findall(r"<tr>(<td.*?)</tr>", body, re.DOTALL)]
+    assert cells == [4, 4, 4]
+    text = Page(page).text.replace(" ", "")
+    assert "3.000[2.500,3.500]" in text
+    assert "0.1235[0.1000,∞]" in text
+    assert 'title="0.123456">0.1235</span>' in page
+
+
 def test_drawing_again_gives_the_same_bytes(tmp_path, run_directory):
     for name in (report.VERDICTS, report.EXHIBITS):
         shutil.copy(run_directory / name, tmp_path)
@@ -345,7 +487,7 @@ def test_without_matplotlib_the_numbers_stand_in_for_the_plots(tmp_path, monkeyp
 
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     page = Page(written(tmp_path, verdict(exhibits=EXAMPLES)))
-    assert "svg" not in page.tags
+    assert page.tags.count("svg") == 2  # the page's own miniatures, which need no matplotlib
     assert "pip install 'sensverify[plots]'" in page.text
     assert "lower quartile" in page.text
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensverify.autoencoders import check_activations
 from sensverify.errors import InputError, MissingExtraError
-from toy_models.autoencoders import check_activations
 
 LARGEST_SEED = 2**31 - 1
 _ALONE = threading.Lock()

@@ -22,13 +22,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sensverify.autoencoders import AutoencoderOptions, Penalty, TopK, train_autoencoder
 from sensverify.discovery import SearchOptions, search, total_steps
 from sensverify.errors import InputError
 from sensverify.geometry import random_directions, unit_directions
 from sensverify.readout import Batch, Readout
 from sensverify.sensitivity import Probe
 from sensverify.spectral import most_directions, spectral_directions
-from toy_models.autoencoders import AutoencoderOptions, Penalty, TopK, train_autoencoder
 from toy_models.decompositions import (
     LARGEST_SEED,
     Decomposition,

@@ -98,12 +98,13 @@ class Subject:
         return torch.Generator().manual_seed(10 * self.seed + 1_000_003 * (purpose + 1))
 
     def readout(
-        self, purpose: int, *, units: bool = False, offset: int = 1, transformer: Transformer | None = None
-    ) -> TransformerReadout:
-        """The planted site on windows drawn for ``purpose``."""
+        self, purpose: int, *, units: bool = False, offset: int = 1, transformer: Transformer | None = None,
+        layer: int = LAYER, target: int = TARGET,
+    ) -> TransformerReadout:  # fmt: skip
+        """The planted site, unless told otherwise, on windows drawn for ``purpose``."""
         windows = self.planted.windows(WINDOWS, LENGTH, self.generator(purpose))
         return TransformerReadout(
-            transformer or self.planted.transformer, windows, layer=LAYER, target=TARGET, offset=offset, units=units
+            transformer or self.planted.transformer, windows, layer=layer, target=target, offset=offset, units=units
         )
 
 
@@ -116,10 +117,10 @@ def subjects(run: Run, config: PlantingConfig | None = None) -> list[Subject]:
     )
 
 
-def find(run: Run, subject: Subject, name: str) -> Tensor:
-    """What the search called ``name`` finds, ``[K, d]``; kept on disk."""
+def find(run: Run, subject: Subject, name: str, *, again: int = 0) -> Tensor:
+    """What the search called ``name`` finds, ``[K, d]``; kept on disk. ``again`` numbers searches from other seeds."""
     row = searches(run)[name]
-    options = dataclasses.replace(row.options, seed=subject.generator(7).initial_seed())
+    options = dataclasses.replace(row.options, seed=subject.generator(7 + 100 * again).initial_seed())
     key = {"model": subject.planted.describe(), "units": row.units, "search": options.to_json()}
 
     def make() -> dict[str, Tensor]:

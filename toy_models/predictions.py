@@ -5,12 +5,14 @@ from. The rules are deliberately simple, so that a language model can fail them;
 prediction is written only if every claim that it rests on (:data:`NEEDED`) was run and decided as expected, and if the
 toys themselves obey it; the others are left out of the file. Rules:
 
-- *half the excess* (PY-4): if a ratio exceeds 1 on every toy, at least half of its smallest excess, that of the lowest
-  end of any 95 % interval, is predicted to survive in a trained network. The smallest, since no toy is like a language
-  model; half, since there effects add to a residual stream which is large.
-- *order* (PY-3, PY-4.sae, PY-11.peak): the ratio exceeds 1 on every toy; how far, nothing in the toys fixes. Of the
-  directions of an autoencoder it cannot: they do not seek sensitivity, and that of true features falls to that of
-  random directions as features become dense (TM-3.boundary), and nobody knows how dense those of a language model are.
+- *half the excess* (PY-4, PY-4.stable, PY-10): if a figure exceeds what there is by chance (a ratio 1, stability and
+  the share at the null rotation 0) on every toy, at least half of its smallest excess, that of the lowest end of any
+  95 % interval, is predicted of a trained network. The smallest, since no toy is like a language model; half, since
+  there effects add to a residual stream which is large.
+- *order* (PY-2, PY-2.matched, PY-3, PY-4.sae, PY-5, PY-6, PY-6.contrast, PY-11.peak): one quantity exceeds another on
+  every toy; how far, nothing in the toys fixes. Of the directions of an autoencoder it cannot: they do not seek
+  sensitivity, and that of true features falls to that of random directions as features become dense (TM-3.boundary),
+  and nobody knows how dense those of a language model are.
 - *allowance* (PY-7): presence at most 5 times as often as in the sparse toys (TM-2), since the features of a language
   model may be denser. How much denser, no toy tells: what plain searches find on the denser planted transformers is
   mostly no feature (TM-8.plain) but leans against the mean activation, and so does not measure how often features are
@@ -18,39 +20,51 @@ toys themselves obey it; the others are left out of the file. Rules:
 - *law* (PY-1, PY-7.budget): exact, up to rounding.
 - *second order* (PY-8, PY-8.lean): see :func:`toy_models.removal_found.removal_prediction`.
 
+Nothing is predicted, and the claims are judged by what the theory states, of what no toy shows: that rules tell found
+directions better than those of an autoencoder (PY-5), or those found by peaks better than either (PY-11.rules), since
+in TM-8.rules they are told alike; and that a direction's logit weights agree with what it does (PY-9), since what a
+planted transformer reads, it writes anew at right angles before it is unembedded: the direct path carries nothing.
+
 The file that is shipped with the language-model suite: ``sensverify verify toy_models --out DIR`` (seed 0, quick
 profile; the claims of :data:`NEEDED` are enough), then ``cp DIR/predictions.json pythia/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from sensverify import formulas, selectivity
+from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.geometry import presence
 from sensverify.predictions import Prediction, replace_predictions
 from sensverify.scoring import angular_distance
-from sensverify.sensitivity import Probe
 from sensverify.sparsity import CHANCE_MULTIPLE, summarise_presence
-from sensverify.statistics import Interval, group_ratio
+from sensverify.statistics import Interval
 from sensverify.verdicts import Verdict
-from toy_models import budget, planted, removal_found, sae_sensitivity
+from toy_models import budget, planted, planted_predictions, removal_found, sae_sensitivity
+from toy_models.extrapolation import extent, half_the_excess, order, planted_seeds, seed_text
 from toy_models.separation import score_groups
 from toy_models.trained import EVALUATION_CONTEXTS, evaluation_generator, found_directions, trained_models
 
 NEEDED: Mapping[str, frozenset[str]] = {
     "PY-1.norm_output": frozenset({"TM-1", "TM-7"}),
     "PY-1.residual_stream": frozenset({"TM-1", "TM-7"}),
+    "PY-2": frozenset({"TM-8.swaps"}),
+    "PY-2.matched": frozenset({"TM-8.swaps"}),
     "PY-3": frozenset({"TM-1", "TM-3.boundary", "TM-8", "TM-8.sae"}),
     "PY-4": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried"}),
     "PY-4.sae": frozenset({"TM-1", "TM-2", "TM-8", "TM-8.carried", "TM-8.sae"}),
+    "PY-4.stable": frozenset({"TM-8.stable"}),
+    "PY-5": frozenset({"TM-8.rules"}),
+    "PY-6": frozenset({"TM-8.shuffled"}),
+    "PY-6.contrast": frozenset({"TM-8.shuffled"}),
     "PY-7": frozenset({"TM-2"}),
     "PY-7.budget": frozenset({"TM-6"}),
     "PY-8": frozenset({"TM-4.classifier", "TM-4.found", "TM-4.lean", "TM-4.bias"}),
     "PY-8.lean": frozenset({"TM-4.lean"}),
+    "PY-10": frozenset({"TM-8.published"}),
     "PY-11.peak": frozenset({"TM-8.peak"}),
 }
 """For each prediction, the claims without which it is not made."""
@@ -81,32 +95,21 @@ def derive(verdicts: Sequence[Verdict], /, *, run: Run) -> dict[str, Prediction]
     return derived
 
 
-def _text(seeds: Iterable[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
-
-
 def _seeds(run: Run) -> str:
-    return _text(trained.seed for trained in trained_models(run))
-
-
-def _planted_seeds(run: Run) -> str:
-    return _text(subject.seed for subject in planted.subjects(run))
+    return seed_text(trained.seed for trained in trained_models(run))
 
 
 def predict_ratio(run: Run) -> Prediction | None:
     """PY-4, half the excess: found directions over random ones. None if a toy shows no excess."""
     sparse = min(score.ratio("found", "random").low for score in score_groups(run))
     transformer = min(_found_to_random(run), key=lambda ratio: ratio.low).low
-    lowest = min(sparse, transformer)
-    if lowest <= 1:
-        return None
-    return Prediction(
-        id="PY-4",
-        quantity="mean SeS of found directions over mean SeS of random directions, held-out contexts",
-        low=1 + (lowest - 1) / 2,
-        high=None,
-        derived_from=f"TM-1 and TM-2, seeds {_seeds(run)}: the lowest interval bound of found over random is "
-        f"{sparse:.3f}; TM-8, planted transformers, seeds {_planted_seeds(run)}: {transformer:.3f}. At least half of "
+    return half_the_excess(
+        "PY-4",
+        "mean SeS of found directions over mean SeS of random directions, held-out contexts",
+        min(sparse, transformer),
+        1.0,
+        f"TM-1 and TM-2, seeds {_seeds(run)}: the lowest interval bound of found over random is "
+        f"{sparse:.3f}; TM-8, planted transformers, seeds {planted_seeds(run)}: {transformer:.3f}. At least half of "
         "the smaller one's excess over 1 is expected to survive in a trained network, whose effects pass through "
         "attention and add to a residual stream. No upper side: nothing in the toys limits it.",
     )
@@ -160,21 +163,9 @@ def _sae_order(
     parts = []
     for toy in dict.fromkeys(row.toy for row in rows):
         group = [row for row in rows if row.toy == toy]
-        parts.append(f"{toy}, seeds {_text(row.seed for row in group)}: {_range([of(row) for row in group])}")
+        parts.append(f"{toy}, seeds {seed_text(row.seed for row in group)}: {extent([of(row) for row in group])}")
     told = "TopK autoencoders, told how many features there are and how many are active"
-    return _order(name, quantity, [of(row) for row in rows], f"{told}. {'; '.join(parts)}. {reason}")
-
-
-def _order(name: str, quantity: str, ratios: Sequence[Interval], derived_from: str) -> Prediction | None:
-    """``ratio ≥ 1``, if its whole interval is above 1 on every toy."""
-    if min(ratio.low for ratio in ratios) <= 1:
-        return None
-    return Prediction(id=name, quantity=quantity, low=1.0, high=None, derived_from=derived_from)
-
-
-def _range(ratios: Sequence[Interval]) -> str:
-    values = [ratio.value for ratio in ratios]
-    return f"{min(values):.3f} to {max(values):.3f} (lowest interval bound {min(ratio.low for ratio in ratios):.3f})"
+    return order(name, quantity, [of(row) for row in rows], f"{told}. {'; '.join(parts)}. {reason}")
 
 
 def predict_share(run: Run) -> Prediction:
@@ -199,6 +190,7 @@ def predict_share(run: Run) -> Prediction:
 def predict_budget(run: Run) -> Prediction:
     """PY-7.budget, law: the norm budget (RN-4)."""
     accounts = [one for group in budget.accounts(run).values() for one in group]
+    seeds = seed_text(sorted({one.seed for one in accounts}))
     largest = max(float(one.spent.max()) / one.largest_eigenvalue for one in accounts)
     return Prediction(
         id="PY-7.budget",
@@ -206,7 +198,7 @@ def predict_budget(run: Run) -> Prediction:
         "eigenvalue of their Gram matrix",
         low=None,
         high=1.0,
-        derived_from=f"RN-4, a theorem, up to rounding. TM-6, seeds {_text(sorted({one.seed for one in accounts}))}: "
+        derived_from=f"RN-4, a theorem, up to rounding. TM-6, seeds {seeds}: "
         f"at most {largest:.3f} in trained dictionaries, sparse and dense. What breaks it is an error of measurement.",
     )
 
@@ -236,39 +228,10 @@ def predict_lean(run: Run) -> Prediction:
         f"divided by its norm), where ‖E x̂‖ ≥ {figures['mean_length_at_least']:.2f}",
         low=None,
         high=figures["lean_high"],
-        derived_from=f"SE-3 and TM-4.lean, seeds {_text(removal_found.seeds(run))}: the step to a given presence is "
-        "the longer the more negative presence was, which pulls a search with the clean reference against whatever is "
-        f"always there. The weakest lean of any setting is {2 * figures['lean_high']:.3f} (upper end of its 95 % "
+        derived_from=f"SE-3 and TM-4.lean, seeds {seed_text(removal_found.seeds(run))}: the step to a given presence "
+        "is the longer the more negative presence was, which pulls a search with the clean reference against whatever "
+        f"is always there. The weakest lean of any setting is {2 * figures['lean_high']:.3f} (upper end of its 95 % "
         "interval); half of that is asked for, since it depends on how many directions repel each other.",
-    )
-
-
-def predict_peak(run: Run) -> Prediction | None:
-    """PY-11.peak, order: directions found by their peaks act on few units, random ones on many."""
-    probe = Probe(reference="absent")
-    found: list[Interval] = []
-    for subject, directions in zip(planted.subjects(run), planted.found_directions(run, planted.PEAK), strict=True):
-        readout = subject.readout(1, units=True)
-        batch = readout.sample(planted.EVALUATION_CONTEXTS, subject.generator(1))
-        generator, count = subject.generator(4), subject.planted.config.features
-        groups = {
-            name: planted.directions_of(subject, name, count, generator) for name in ("random", "random in A")
-        } | {"found": directions}
-        means = {
-            name: selectivity.estimate_on(
-                readout, batch, group, generator=subject.generator(3), draws=2, probe=probe
-            ).mean[:, None]  # averaged by effect: directions alone are resampled
-            for name, group in groups.items()
-        }
-        found += [group_ratio(means["found"], means[name], subject.generator(2)) for name in ("random", "random in A")]
-    return _order(
-        "PY-11.peak",
-        "mean concentration E‖Δ‖₄⁴/E‖Δ‖₂⁴ (absent reference) of directions found by maximising E‖Δ‖₄⁴ over that of "
-        "random directions, on units of a privileged basis",
-        found,
-        f"TM-8.peak, planted transformers, seeds {_planted_seeds(run)}: {_range(found)}, over random directions of the "
-        "whole stream and over those of the subspace that attention carries. No size is predicted: how concentrated "
-        "random directions are depends on the scales of the units.",
     )
 
 
@@ -335,13 +298,20 @@ def predict_residual_stream(run: Run) -> Prediction | None:
 RULES: Mapping[str, Callable[[Run], Prediction | None]] = {
     "PY-1.norm_output": predict_norm_output,
     "PY-1.residual_stream": predict_residual_stream,
+    "PY-2": planted_predictions.predict_swaps,
+    "PY-2.matched": planted_predictions.predict_turns,
     "PY-3": predict_sae,
     "PY-4": predict_ratio,
     "PY-4.sae": predict_found_over_sae,
+    "PY-4.stable": planted_predictions.predict_stability,
+    "PY-5": planted_predictions.predict_rules,
+    "PY-6": planted_predictions.predict_single_token,
+    "PY-6.contrast": planted_predictions.predict_contrast,
     "PY-7": predict_share,
     "PY-7.budget": predict_budget,
     "PY-8": predict_removal,
     "PY-8.lean": predict_lean,
-    "PY-11.peak": predict_peak,
+    "PY-10": planted_predictions.predict_null_share,
+    "PY-11.peak": planted_predictions.predict_peak,
 }
 """How each prediction is computed; None where the toys themselves do not show what it says."""

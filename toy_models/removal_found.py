@@ -24,6 +24,7 @@ from sensverify.geometry import nearest
 from sensverify.sensitivity import Probe
 from sensverify.statistics import Interval, mean_interval, seed_mean, share_interval
 from toy_models.removal import (
+    LEANING_LENGTH,
     SIGNIFICANT,
     Reference,
     decompose,
@@ -43,8 +44,6 @@ FEATURES, TRAINED_FEATURES, WIDTH = 64, 128, 32
 DIRECTIONS, STEPS, SEARCH_CONTEXTS, CONTEXTS, DRAWS = 12, 60, 48, 256, 2
 ALWAYS = 2.0
 """Length of the direction always there, over the root mean square length of the rest: a presence of 0.9."""
-LEANING_LENGTH = 0.25
-"""Below this length of ``E x̂`` there is too little of a mean to lean against; fixed on the developing seeds."""
 REFERENCES: tuple[Reference, ...] = ("clean", "absent")
 QUICK_SEEDS, FULL_SEEDS = 3, 4
 

@@ -19,10 +19,9 @@ from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, IntervalRow, Intervals, Table
 from sensverify.statistics import Interval, mean_interval
 from sensverify.verdicts import Finding
-from toy_models.removal import removal_threshold
+from toy_models.removal import LEANING_LENGTH, removal_threshold
 from toy_models.removal_check import finding, seeded
 from toy_models.removal_found import (
-    LEANING_LENGTH,
     Found,
     Row,
     Setting,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensverify.autoencoders import AutoencoderOptions, TopK, train_autoencoder
 from sensverify.claims import Progress, Run
 from sensverify.exhibits import Exhibit, IntervalRow, Intervals
 from sensverify.geometry import random_directions
@@ -24,7 +25,6 @@ from sensverify.sensitivity import estimate_groups
 from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Finding, Status
 from toy_models import planted, trained
-from toy_models.autoencoders import AutoencoderOptions, TopK, train_autoencoder
 from toy_models.judging import at_least
 from toy_models.searching import search_seed
 from toy_models.store import store_of

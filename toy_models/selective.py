@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from sensverify import selectivity, sensitivity
+from sensverify.autoencoders import TopK
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Histogram, Table
 from sensverify.geometry import random_directions
 from sensverify.sensitivity import Probe
 from sensverify.statistics import Interval, group_ratio, share_interval
 from sensverify.verdicts import Finding, Status
-from toy_models.autoencoders import TopK
 from toy_models.judging import at_least, precise, recovered
 from toy_models.methods import IndependentComponents, SparseAutoencoder, draw_subject
 from toy_models.recovery import RECOVERED_COSINE, Matching, match

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sensverify.autoencoders import TopK
 from sensverify.claims import Run
 from sensverify.discovery import SearchOptions
 from sensverify.exhibits import Curve, Exhibit, IntervalRow, Intervals, Table
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
-from toy_models.autoencoders import TopK
 from toy_models.judging import at_least, precise, recovered
 from toy_models.methods import SparseAutoencoder
 from toy_models.recovery import Matching, match

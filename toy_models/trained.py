@@ -90,15 +90,19 @@ def trained_models(run: Run) -> list[Trained]:
     return run.shared("toy_models.trained", make)
 
 
+def search_options(trained: Trained) -> SearchOptions:
+    """The search of :func:`found_directions`."""
+    seed = search_seed("found on the trained", trained.seed)
+    return SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=seed)
+
+
 def found_directions(run: Run) -> list[Outcome]:
     """The outcome of a parallel search on each model, for sensitivity alone."""
 
     def make() -> list[Outcome]:
         outcomes = []
         for trained in trained_models(run):
-            seed = search_seed("found on the trained", trained.seed)
-            options = SearchOptions(directions=DIRECTIONS, steps=300, contexts=16, seed=seed)
-            outcomes.append(outcome(run, trained.readout, options))
+            outcomes.append(outcome(run, trained.readout, search_options(trained)))
         return outcomes
 
     return run.shared("toy_models.found", make)

@@ -40,6 +40,10 @@ class Linear:
             return self.bias.expand(*(1,) * (x.ndim - 1), -1)
         return torch.nn.functional.linear(x, self.weight, self.bias)
 
+    def scaled(self, factor: float) -> Linear:
+        """``x ↦ factor·(Wx + b)``."""
+        return Linear(None if self.weight is None else factor * self.weight, factor * self.bias)
+
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
@@ -84,6 +88,12 @@ class Block:
     norm_2: Norm
     attention: Attention | None = None
     mlp: Mlp | None = None
+
+    def scaled(self, factor: float) -> Block:
+        """What is added is multiplied by ``factor``."""
+        attention = self.attention and dataclasses.replace(self.attention, out=self.attention.out.scaled(factor))
+        mlp = self.mlp and dataclasses.replace(self.mlp, out=self.mlp.out.scaled(factor))
+        return dataclasses.replace(self, attention=attention, mlp=mlp)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +148,33 @@ class Transformer:
         angles = positions[..., None] * rotary_frequencies(query.shape[-1], self.rotary_base)
         turn = torch.cat((angles, angles), dim=-1)[..., None, :]
         return _rotate(query, turn), _rotate(key, turn), value
+
+    def scaled(self, factor: float) -> Transformer:
+        """The same with a stream ``factor`` times as long: embedding and what blocks add are multiplied by it.
+
+        Whatever reads the stream does so through a norm, so no prediction changes, up to the norms' ``ε``.
+        """
+        return dataclasses.replace(
+            self, embedding=factor * self.embedding, blocks=tuple(block.scaled(factor) for block in self.blocks)
+        )
+
+    def shuffled(self, generator: torch.Generator) -> Transformer:
+        """A copy with the entries of every matrix permuted; biases and norms are kept."""
+
+        def shuffle(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim > 1:
+                return value.flatten()[torch.randperm(value.numel(), generator=generator)].view_as(value)
+            if isinstance(value, tuple):
+                return tuple(map(shuffle, value))
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                fields = dataclasses.fields(value)
+                return dataclasses.replace(
+                    value, **{field.name: shuffle(getattr(value, field.name)) for field in fields}
+                )
+            return value
+
+        copy: Transformer = shuffle(self)
+        return copy
 
     def digest(self) -> str:
         """sha256 over all weights."""

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from sensverify.mathematics import display, number, prose
+from sensverify.miniatures import outcome_figure, predicted_text, presence_figure
 
 _MOST_ITEMS, _MOST_KEYS, _MOST_TEXT, _LINE = 12, 40, 240, 84
+_SHAPELESS = ("Cc", "Cf", "Zl", "Zp")
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
 def render(template: str, /, **context: Any) -> str:
     """The text of one template of this package; an undefined name in it is an error."""
     return _environment().get_template(template).render(**context)
+
+
+def source(name: str) -> str:
+    """One file of this package as it stands, e.g. the page's script."""
+    loader = _environment().loader
+    assert loader is not None
+    return loader.get_source(_environment(), name)[0]
 
 
 @functools.cache
@@ -36,7 +46,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (abbreviated, display, grid, height, label, number, prose, scalar, visible)
+    filters = (
+        abbreviated, aligned, display, estimates, grid, height, label, number, outcome_figure, percent, predicted_text,
+        presence_figure, prose, scalar, token, visible,
+    )  # fmt: skip
     environment.filters.update({function.__name__: function for function in filters})
     environment.tests.update(scalar=is_scalar, scalars=is_scalars, interval=is_interval)
     return environment
@@ -63,29 +76,63 @@ def label(key: str) -> str:
     return str(key).replace("_", " ")
 
 
-def scalar(value: Any) -> Markup:
-    """One JSON value as text; a shortened number carries its full value in the tooltip."""
+def scalar(value: Any, *, padded: bool = False) -> Markup:
+    """One JSON value as text; a shortened number carries its full value in the tooltip.
+
+    ``padded`` keeps zeros at the end, so that the numbers of a column have one length.
+    """
     if value is None:
         return Markup("—")
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
     if isinstance(value, int | float):
-        shown, full = number(value), repr(value)
-        if shown.replace("−", "-") == full.removesuffix(".0"):
+        shown, full = aligned(value, 4) if padded else number(value), repr(value)
+        short = shown.rstrip("0").rstrip(".") if padded and "." in shown else shown
+        if short.replace("−", "-") == full.removesuffix(".0"):
             return escape(shown)
         return Markup('<span title="{}">{}</span>').format(full, shown)
+    if padded and value in ("inf", "-inf", "nan"):  # how strict JSON carries them
+        return escape(number(float(value)))
     if "\n" in value:
         return Markup('<pre tabindex="0">{}</pre>').format(value)
     return escape(value)
 
 
+def percent(share: float) -> str:
+    """A share in per cent, to one decimal, or two digits where that would be nothing."""
+    value = 100 * share
+    shown = number(value, 2) if 0 < abs(value) < 0.1 or not math.isfinite(value) else f"{value:.1f}"
+    return f"{shown}\u202f%"
+
+
+def aligned(value: float, digits: int = 3) -> str:
+    """A number to so many digits, zeros included, so that a column of them reads as one."""
+    if not 1e-3 <= abs(value) < 10.0 ** (digits - 1):
+        return number(value, digits)
+    return f"{value:#.{digits}g}".removesuffix(".").replace("-", "−")
+
+
 def visible(text: str) -> str:
-    """Tokens as a reader must see them: line ends and tabs marked, control characters spelt out."""
+    """Tokens as a reader must see them: line ends and tabs marked, what has no shape of its own spelt out."""
     return "".join(
         _MARKS.get(character)
-        or (f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cc", "Cf") else character)
+        or (f"\\u{ord(character):04x}" if unicodedata.category(character) in _SHAPELESS else character)
         for character in text
     )
+
+
+def token(text: str, *, blank_only: bool = False) -> str:
+    """A token by itself, its spaces as ␣; with ``blank_only`` those of a blank token alone, as in running text."""
+    if not text:
+        return "(empty)"
+    if blank_only and text.strip():
+        return visible(text)
+    return "".join("␣" if unicodedata.category(character) == "Zs" else visible(character) for character in text)
+
+
+def estimates(rows: Sequence[Sequence[Any]]) -> list[bool]:
+    """For each column of a table whether it holds an estimate with its interval anywhere."""
+    return [any(map(is_interval, column)) for column in zip(*rows, strict=True)]
 
 
 def grid(value: Any) -> tuple[list[str], list[list[Any]]] | None:

@@ -1,11 +1,15 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import safetensors.torch
 import torch
 
-from pythia.loading import load_model, weights_digest
+from pythia.loading import load_model, without_tokens
+from pythia.weights import weights_digest
 from sensverify.errors import InputError
 
 pytest.importorskip("transformers")
@@ -98,3 +102,221 @@ def test_an_unreachable_hub_names_the_ways_out(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"(?s)--model FOLDER.*HF_HUB_OFFLINE=1"):
         load_model("nobody/no-such-model")
+
+
+# --- What weights are, whatever they came in ------------------------------------------------------------------
+
+
+def logits(model):
+    tokens = torch.arange(12)[None] + 1
+    with torch.no_grad():
+        return model.network(tokens).logits
+
+
+@pytest.fixture(scope="module")
+def tied_folder(tiny_model_folder, tmp_path_factory):
+    """A function that writes a random GPT-2 or Llama, embedding and unembedding one, beside the tiny tokenizer."""
+    transformers = pytest.importorskip("transformers")
+
+    def make(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        if kind == "gpt2":
+            config = transformers.GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=3, n_head=4)
+            network = transformers.GPT2LMHeadModel(config)
+        else:
+            config = transformers.LlamaConfig(
+                vocab_size=300, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+                max_position_embeddings=64, tie_word_embeddings=True,
+            )  # fmt: skip
+            network = transformers.LlamaForCausalLM(config)
+        network.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_model_folder / name, folder)
+        return folder
+
+    return make
+
+
+def as_bin(folder, weights):
+    """The folder with ``weights`` in a file that is opened by unpickling, in place of safetensors."""
+    for path in folder.glob("*.safetensors*"):
+        path.unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def test_shards_are_the_same_model_as_one_file(tiny_model_folder, broken_copy):
+    whole = load_model(str(tiny_model_folder))
+    (broken_copy / "model.safetensors").unlink()
+    whole.network.save_pretrained(broken_copy, max_shard_size="40KB")
+    shards = sorted(broken_copy.glob("*.safetensors"))
+    assert len(shards) > 3
+    model = load_model(str(broken_copy))
+    assert model.weights_sha256 == whole.weights_sha256
+    assert logits(model).equal(logits(whole))
+    shards[1].unlink()
+    with pytest.raises(InputError, match="complete and readable"):
+        load_model(str(broken_copy))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_tied_weights_are_one_however_they_are_written(tied_folder, kind):
+    folder = tied_folder(kind)
+    model = load_model(str(folder))
+    weights = model.network.state_dict()
+    assert model.network.get_output_embeddings().weight is model.network.get_input_embeddings().weight
+    as_bin(folder, {**weights, "lm_head.weight": weights["lm_head.weight"].clone()})
+    again = load_model(str(folder))
+    assert again.weights_sha256 == model.weights_sha256
+    assert logits(again).equal(logits(model))
+
+
+def test_bin_files_of_tensors_are_read(tiny_model_folder, broken_copy):
+    whole = load_model(str(tiny_model_folder))
+    as_bin(broken_copy, whole.network.state_dict())
+    assert logits(load_model(str(broken_copy))).equal(logits(whole))
+
+
+class Payload:
+    """What a malicious file holds: opened by an unpickler, it does as it likes."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+def test_a_bin_file_that_would_run_code_is_refused_unopened(broken_copy, tmp_path, capsys):
+    from sensverify import cli
+
+    marker = tmp_path / "ran"
+    as_bin(broken_copy, {"gpt_neox.embed_in.weight": Payload(marker)})
+    assert cli.run(["verify", "pythia", "--claim", "PY-1", "--model", str(broken_copy)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "safetensors" in told
+    assert not marker.exists()
+    torch.load(broken_copy / "pytorch_model.bin", weights_only=False)
+    assert marker.exists()  # it would have
+
+
+def test_safetensors_are_preferred_to_a_bin_file(tiny_model_folder, broken_copy, tmp_path):
+    torch.save({"a": Payload(tmp_path / "ran")}, broken_copy / "pytorch_model.bin")
+    assert load_model(str(broken_copy)).weights_sha256 == load_model(str(tiny_model_folder)).weights_sha256
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_weight_is_refused_and_not_made_up(broken_copy):
+    weights = safetensors.torch.load_file(broken_copy / "model.safetensors")
+    del weights["gpt_neox.layers.1.attention.dense.weight"]
+    safetensors.torch.save_file(weights, broken_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 missing, first gpt_neox\.layers\.1\.attention\.dense\.weight"):
+        load_model(str(broken_copy))
+
+
+def test_blocks_that_the_configuration_leaves_out_are_refused(broken_copy):
+    edit_config(broken_copy, num_hidden_layers=2)
+    with pytest.raises(InputError, match=r"further blocks, first gpt_neox\.layers\.2\."):
+        load_model(str(broken_copy))
+
+
+def test_the_digest_is_of_the_weights_and_not_of_their_use(tiny_model_folder):
+    plain = load_model(str(tiny_model_folder))
+    others = [
+        load_model(str(tiny_model_folder), **options)
+        for options in ({"dtype": "bfloat16"}, {"dtype": "float64"}, {"weights": "folded"})
+    ]
+    assert {model.weights_sha256 for model in others} == {plain.weights_sha256}
+    plain.network.register_buffer("made_by_some_version", torch.zeros(3))
+    assert weights_digest(plain.network) == plain.weights_sha256
+
+
+def test_the_embedded_model_is_known_by_the_digest_that_directions_were_saved_with():
+    digest = "e048fad876e9fb73f9433d1b09282df675a19807916b43f35a772fbd9a69ab1d"
+    assert load_model().weights_sha256 == digest
+
+
+def test_weights_in_bfloat16_leave_rotary_frequencies_as_they_were(tiny_model_folder):
+    model = load_model(str(tiny_model_folder), dtype="bfloat16")
+    assert {parameter.dtype for parameter in model.network.parameters()} == {torch.bfloat16}
+    assert model.network.gpt_neox.rotary_emb.inv_freq.dtype == torch.float32
+    assert model.describe()["dtype"] == "bfloat16"
+
+
+def test_folded_weights_are_recorded_as_such(tiny_model_folder):
+    raw, folded = (load_model(str(tiny_model_folder), weights=kind) for kind in ("raw", "folded"))
+    assert raw.describe()["weight_processing"] == "raw"
+    assert folded.describe()["weight_processing"] == "folded"
+    assert folded.describe()["folding"]["writes_centred"]
+    assert torch.allclose(logits(folded), logits(raw), atol=1e-4 * float(logits(raw).abs().max()))
+
+
+# --- The hub ---------------------------------------------------------------------------------------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SECRET = "hf_" + "s3cr3tOfTheUser" * 2
+
+
+@pytest.fixture(scope="module")
+def filled_cache(tiny_model_folder, tmp_path_factory):
+    """HF_HOME with one model in the hub library's cache, at one commit, under the branch step3000."""
+    home = tmp_path_factory.mktemp("home")
+    model = home / "hub" / "models--somebody--tiny"
+    shutil.copytree(tiny_model_folder, model / "snapshots" / COMMIT)
+    (model / "refs").mkdir()
+    (model / "refs" / "step3000").write_text(COMMIT)
+    return home
+
+
+def in_a_process_of_its_own(home, program, **environment):
+    """The hub library reads its environment when it is imported."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HF_HOME": str(home), "HF_TOKEN": SECRET, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_pinned_revision_is_read_from_the_cache_and_its_commit_recorded(filled_cache, tiny_model_folder):
+    program = (
+        "import json; from pythia.loading import load_model; from sensverify import cli;"
+        "model = load_model('somebody/tiny', revision='step3000', offline=True);"
+        "print(json.dumps(model.describe()));"
+        "print(cli.run(['score', '/nowhere', '--model', 'somebody/tiny', '--offline']),"
+        "cli.run(['verify', '--claim', 'PY-1', '--model', 'somebody/tiny', '--revision', 'step7', '--offline']))"
+    )
+    done = in_a_process_of_its_own(filled_cache, program)
+    described, codes = done.stdout.splitlines()
+    assert json.loads(described)["commit"] == COMMIT
+    assert json.loads(described)["revision"] == "step3000"
+    assert json.loads(described)["weights_sha256"] == load_model(str(tiny_model_folder)).weights_sha256
+    assert codes == "2 2"
+    assert done.stderr.count("\n") == 2
+    assert "--offline" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_folder_of_the_hubs_cache_tells_its_commit(filled_cache, tiny_model_folder):
+    folder = filled_cache / "hub" / "models--somebody--tiny" / "snapshots" / COMMIT
+    assert load_model(str(folder)).commit == COMMIT
+    assert load_model(str(tiny_model_folder)).commit is None
+
+
+def test_a_token_is_blotted_out_of_a_librarys_words(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-no-known-form")
+    told = without_tokens(f"401 for https://hub/x?token=a-token-of-no-known-form with {SECRET}.")
+    assert told == "401 for https://hub/x?token=*** with ***."
+
+
+def test_an_error_of_the_hub_does_not_tell_the_token(monkeypatch, tiny_model_folder):
+    from transformers import AutoConfig
+
+    def refuse(*_arguments, **_options):
+        raise OSError(f"401: Bearer {SECRET} is not allowed here")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(InputError, match=r"401: Bearer \*\*\*") as refused:
+        load_model("somebody/gated")
+    assert SECRET not in str(refused.value)
+    assert "HF_TOKEN" in str(refused.value)

@@ -5,18 +5,21 @@ import torch
 
 from pythia import claims
 from pythia.corpus import read_corpus
-from pythia.gallery import direction_gallery, logit_weights, presences
 from pythia.invariance import FACTORS, check_scaling, measure_scaling
 from pythia.loading import load_model
+from pythia.logit_weights import logit_weights
 from pythia.sparsity import median_share_interval
-from pythia.subject import corpus, found, model, prediction, preflight
-from sensverify.claims import Run, Subject
+from pythia.subject import corpus, model, prediction, preflight
+from sensverify.claims import Run, Subject, resolve
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions
+from sensverify.predictions import JUDGED, Prediction, judged
 from sensverify.runner import run_claim
-from sensverify.verdicts import Status
+from sensverify.statistics import Interval
+from sensverify.verdicts import Finding, Status, Verdict
 
 pytest.importorskip("transformers")
+OUTCOMES = {Status.SUPPORTED: "inside", Status.REFUTED: "outside"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,40 @@ def tiny_run(tmp_path_factory, tiny_model_folder, tiny_text):
 def test_the_shipped_model_gives_the_expected_verdict(run, claim):
     verdict = run_claim(claim, "pythia", run)
     assert verdict.as_expected, verdict.finding
-    assert len(verdict.finding.evidence["false_twins_refuted"]) == len(claim.false_twins)
+    if verdict.status is Status.INCONCLUSIVE:  # its twins were not asked
+        assert all(resolve(twin.check)(run).status is Status.REFUTED for twin in claim.false_twins)
+    else:
+        assert len(verdict.finding.evidence["false_twins_refuted"]) == len(claim.false_twins)
+    assert_predictions_are_told(verdict)
+
+
+def assert_predictions_are_told(verdict):
+    """A claim that is decided tells by which predictions; if by one interval, that outcome is the verdict's."""
+    told = verdict.finding.evidence.get(JUDGED, [])
+    if verdict.status in OUTCOMES:
+        assert told
+        if len(told) == 1:
+            assert OUTCOMES[verdict.status] == told[0]["outcome"]
+    for row in told:
+        predicted = Prediction(**{name: row[name] for name in ("id", "quantity", "low", "high", "derived_from")})
+        assert row["outcome"] == predicted.judge(Interval(**row["measured"]))
+        assert row["origin"]
+
+
+def test_a_ledger_without_the_prediction_or_with_another_outcome_than_the_verdict_is_noticed():
+    ratio = Prediction(id="T", quantity="a ratio", low=1.0, high=None, derived_from="a test")
+    inside, outside = (judged(ratio, Interval(x, x, x), origin="a test") for x in (2.0, 0.5))
+
+    def told(**evidence):
+        finding = Finding(status=Status.SUPPORTED, evidence=evidence)
+        assert_predictions_are_told(
+            Verdict(claim=next(iter(claims)), suite="pythia", finding=finding, seed=0, seconds=0)
+        )
+
+    told(**{JUDGED: [inside]})
+    for wrong in ({}, {JUDGED: []}, {JUDGED: [outside]}, {JUDGED: [{**outside, "outcome": "inside"}]}):
+        with pytest.raises(AssertionError):
+            told(**wrong)
 
 
 def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_claim(tiny_run):
@@ -58,7 +94,7 @@ def test_a_block_that_adds_nothing_leaves_the_stream_invariant_and_refutes_the_c
 def test_norms_see_only_direction_in_models_of_both_kinds(make_model_folder, tiny_text, parallel):
     loaded = load_model(str(make_model_folder(use_parallel_residual=parallel)))
     text = read_corpus(loaded, tiny_text, length=16)
-    rows = measure_scaling(loaded, text.held_out[:8], text.first_position)
+    rows = measure_scaling(loaded, text.held_out[:8], text.held_out_real[:8])
     assert len(rows) == loaded.depth * len(FACTORS)
     for row in rows:
         assert row.norm_output < 1e-11
@@ -81,18 +117,6 @@ def test_logit_weights_are_what_the_model_writes_for_the_direction_alone(tiny_ru
     bias = network.lm_head(network.gpt_neox.final_layer_norm.bias)
     expected = (logits - bias) / loaded.width**0.5
     assert torch.allclose(logit_weights(loaded, directions), expected, atol=1e-3)
-
-
-def test_excerpts_are_the_contexts_of_highest_presence(run):
-    outcome = found(run)
-    gallery = direction_gallery(model(run), outcome)
-    best = int(outcome.evaluation.plus.mean.argmax())
-    rho = presences(outcome.site.held_out, outcome.evaluation.directions[best : best + 1])[0]
-    assert gallery.cards[0].name == f"direction {best}"
-    shown = [excerpt.presence for excerpt in gallery.cards[0].excerpts]
-    assert shown == sorted(shown, reverse=True)
-    assert shown[0] == pytest.approx(float(rho.max()))
-    assert len(shown) == len(set(shown))
 
 
 def test_median_share_is_the_share_of_a_planted_presence():

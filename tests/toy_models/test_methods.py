@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sensverify.autoencoders import Penalty, TopK
 from sensverify.discovery import SearchOptions, search
 from sensverify.errors import InputError
 from sensverify.geometry import Centring
 from sensverify.readout import Batch
 from sensverify.selectivity import is_privileged
-from toy_models.autoencoders import Penalty, TopK
 from toy_models.methods import (
     PEAK,
     PLAIN,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import toy_models
-from pythia import discovered, invariance, sparsity
+from pythia import author, discovered, explained, invariance, relative_norm, single_token, sparsity
+from pythia import stability as stability_at_scale
 from pythia.subject import SHIPPED_PREDICTIONS, prediction
 from sensverify import cli
 from sensverify.claims import Run, Subject
@@ -21,20 +22,33 @@ from sensverify.sparsity import CHANCE_MULTIPLE
 from sensverify.statistics import Interval, group_ratio
 from sensverify.suites import load_suites
 from sensverify.verdicts import Finding, Status, Verdict
-from toy_models import budget, claims, planted, predictions, removal_found, sae_sensitivity, separation, trained
+from toy_models import (
+    budget,
+    claims,
+    planted,
+    planted_predictions,
+    predictions,
+    removal_found,
+    sae_sensitivity,
+    separation,
+    stability,
+    swapping,
+    trained,
+    two_tokens,
+)
 from toy_models.planting import PlantingConfig
 from toy_models.recovery import match
 from toy_models.superposition import SuperpositionConfig
 
 IDS = [
-    "PY-1.norm_output", "PY-1.residual_stream", "PY-3", "PY-4", "PY-4.sae", "PY-7", "PY-7.budget", "PY-8", "PY-8.lean",
-    "PY-11.peak",
+    "PY-1.norm_output", "PY-1.residual_stream", "PY-2", "PY-2.matched", "PY-3", "PY-4", "PY-4.sae", "PY-4.stable",
+    "PY-5", "PY-6", "PY-6.contrast", "PY-7", "PY-7.budget", "PY-8", "PY-8.lean", "PY-10", "PY-11.peak",
 ]  # fmt: skip
 SEEDS = {name: [0, 1, 2] for name in IDS} | {"PY-7.budget": [600, 601, 602], "PY-8": [0], "PY-8.lean": [0]}
 """Which seeds a run of seed 0 uses, with one for removal in the small toys below; 1000 more for every further seed."""
 
 
-RATIOS = {"PY-3", "PY-4", "PY-4.sae", "PY-11.peak"}
+RATIOS = {"PY-3", "PY-4", "PY-4.sae", "PY-4.stable", "PY-5", "PY-6", "PY-6.contrast", "PY-11.peak"}
 """Toys as small and as hastily searched as those below need not obey these."""
 
 
@@ -50,7 +64,7 @@ def shrink(patch):
         name: dataclasses.replace(row, options=dataclasses.replace(row.options, **hasty)) for name, row in rows.items()
     }
     patch.setattr(planted, "searches", lambda run: searches)
-    for module in (separation, planted, sae_sensitivity, predictions):
+    for module in (separation, planted, sae_sensitivity, planted_predictions):
         patch.setattr(module, "group_ratio", functools.partial(group_ratio, resamples=100))
     for module, name, value in (
         (trained, "DIRECTIONS", 16),
@@ -62,6 +76,10 @@ def shrink(patch):
         (sae_sensitivity, "CONTEXTS", 64),
         (budget, "LOADS", (2,)),
         (budget, "STEPS", 20),
+        (stability, "NULL_PAIRS", 3),
+        (swapping, "CONTEXTS", 64),
+        (two_tokens, "TEXT_WINDOWS", 64),
+        (two_tokens, "RESAMPLES", 100),
         (removal_found, "QUICK_SEEDS", 1),
         (removal_found, "STEPS", 15),
         (removal_found, "SEARCH_CONTEXTS", 16),
@@ -268,7 +286,7 @@ class _Scores:
 def test_half_of_the_smallest_excess_is_predicted(monkeypatch, tmp_path, sparse, transformer, low):
     monkeypatch.setattr(predictions, "score_groups", lambda run: [_Scores(value) for value in sparse])
     monkeypatch.setattr(predictions, "_found_to_random", lambda run: [Interval(9.5, transformer, 10.0)])
-    for name in ("_seeds", "_planted_seeds"):
+    for name in ("_seeds", "planted_seeds"):
         monkeypatch.setattr(predictions, name, lambda run: "0")
     made = predictions.predict_ratio(Run(seed=0, directory=tmp_path))
     assert (made and made.low) == low
@@ -335,7 +353,7 @@ def test_the_shipped_file_is_intact_and_has_all_predictions_of_seed_0():
 
 @pytest.mark.parametrize("name", IDS)
 def test_a_single_edited_digit_is_refused_before_any_model_is_read(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("pythia.subject.load_model", lambda *_, **__: pytest.fail("a model was read"))
+    monkeypatch.setattr("pythia.subject.load_subject", lambda *_, **__: pytest.fail("a model was read"))
     text = SHIPPED_PREDICTIONS.read_text()
     entry = text.index(f'"id": "{name}"')
     digit = next(i for i in range(text.index('"low": ', entry), len(text)) if text[i].isdigit())
@@ -348,15 +366,25 @@ def test_a_single_edited_digit_is_refused_before_any_model_is_read(name, tmp_pat
 
 
 SIDES = {
-    **invariance.NEEDED, discovered.PREDICTION: discovered.SIDE, sparsity.PREDICTION: sparsity.SIDE
+    **invariance.NEEDED, discovered.PREDICTION: discovered.SIDE, sparsity.PREDICTION: sparsity.SIDE,
+    relative_norm.PLAIN: relative_norm.SIDE, relative_norm.MATCHED: relative_norm.SIDE,
+    stability_at_scale.PREDICTION: stability_at_scale.SIDE, explained.PREDICTION: explained.SIDE,
+    single_token.MOSTLY: single_token.SIDE, single_token.MORE: single_token.SIDE, author.PREDICTION: author.SIDE,
 }  # fmt: skip
-CLAIM_OF = {"PY-1.norm_output": "PY-1", "PY-1.residual_stream": "PY-1", "PY-4": "PY-4", "PY-7": "PY-7"}
+CLAIM_OF = {
+    "PY-1.norm_output": "PY-1", "PY-1.residual_stream": "PY-1", "PY-6.contrast": "PY-6",
+    **{name: name for name in ("PY-2", "PY-2.matched", "PY-4", "PY-4.stable", "PY-5", "PY-6", "PY-7", "PY-10")},
+}  # fmt: skip
+NEEDED_TOGETHER = {
+    "PY-2": {"PY-2", "PY-2.matched"}, "PY-2.matched": {"PY-2", "PY-2.matched"}, "PY-4": {"PY-4", "PY-4.sae"},
+}  # fmt: skip
+"""Claims that one module decides ask for all predictions of theirs."""
 
 
 @pytest.fixture
 def no_model(monkeypatch):
     """A language model that must not be read."""
-    monkeypatch.setattr("pythia.subject.load_model", lambda *_, **__: pytest.fail("a model was read"))
+    monkeypatch.setattr("pythia.subject.load_subject", lambda *_, **__: pytest.fail("a model was read"))
 
 
 def judged_by(path, out, *claim_ids):
@@ -412,8 +440,13 @@ def test_what_no_claim_of_this_run_needs_may_be_missing(name, tmp_path, monkeypa
     def read(*_, **__):
         raise _ModelRead
 
-    monkeypatch.setattr("pythia.subject.load_model", read)
-    needed = [one for one in load_predictions(SHIPPED_PREDICTIONS).values() if CLAIM_OF.get(one.id) == CLAIM_OF[name]]
+    monkeypatch.setattr("pythia.subject.load_subject", read)
+    together = NEEDED_TOGETHER.get(name, {name})
+    needed = [
+        one
+        for one in load_predictions(SHIPPED_PREDICTIONS).values()
+        if one.id in together or CLAIM_OF.get(one.id) == CLAIM_OF[name]
+    ]
     write_predictions(tmp_path / "mine.json", needed)
     with pytest.raises(_ModelRead):
         judged_by(tmp_path / "mine.json", tmp_path / "out", CLAIM_OF[name])

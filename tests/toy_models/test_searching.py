@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from sensverify.autoencoders import TopK
 from sensverify.claims import Run
 from sensverify.discovery import search
 from toy_models import methods, searching, trained
-from toy_models.autoencoders import TopK
 from toy_models.superposition import SuperpositionConfig, SuperpositionReadout, train
 
 TINY = SuperpositionConfig(features=16, width=8, density=0.1, batch=64, steps=50)

@@ -189,4 +189,138 @@ claims = (
             ),
         ),
     ),
+    Claim(
+        id="TM-8.stable",
+        statement="Searches from different seeds find the same directions more than random sets are the same: matched "
+        "one to one, their absolute cosines have come at least a twentieth of the way from those of random sets to 1, "
+        "where features are sparse and in a transformer.",
+        formula=r"\frac{\bar c - \bar c_0}{1 - \bar c_0} \geq \tfrac1{20}",
+        hypotheses=(
+            "three searches for plain sensitivity on each model: of TM-2, 64 directions where there are 512 features; "
+            "of TM-8.plain, 24 where there are 64",
+            "matched by Hungarian assignment on absolute cosines; c₀: random sets of as many directions, matched alike",
+            _SEEDS,
+        ),
+        source="THEORY TM-2, TM-8, PY-4",
+        expected=Status.SUPPORTED,
+        check="toy_models.stability:check_stability",
+        false_twins=(
+            FalseTwin(
+                statement="Random sets of directions are the same by as much.",
+                check="toy_models.stability:check_random_sets",
+            ),
+            FalseTwin(
+                statement="On all of these models searches come at least half of the way: also where there are eight "
+                "times as many features as directions are asked for.",
+                check="toy_models.stability:check_nearer_to_the_same",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.swaps",
+        statement="Giving an activation the direction of another moves the next-token distribution more than giving it "
+        "the other's norm, and more than halving its norm; so does a turn as long as the difference of norms.",
+        formula=r"\mathrm{median}\, \frac{\mathrm{KL}(p(x) \,\|\, p(\|x\| \hat y))}"
+        r"{\mathrm{KL}(p(x) \,\|\, p(\|y\| \hat x))} > 1",
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            "swaps after block 1, felt at the same position; partners from different windows at the same position; "
+            "directions and norms after centring",
+            "not after block 0: what a token is there is read one token later",
+            _SEEDS,
+        ),
+        source="THEORY PY-2; Stambler 2025 (relative-norm hypothesis); claim LN-6",
+        expected=Status.SUPPORTED,
+        check="toy_models.swapping:check_swaps",
+        false_twins=(
+            FalseTwin(
+                statement="Swapping norms moves it more than swapping directions.",
+                check="toy_models.swapping:check_opposite_order",
+            ),
+            FalseTwin(
+                statement="Giving an activation its own direction moves it more than giving it another's norm.",
+                check="toy_models.swapping:check_own_direction",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.published",
+        statement="Of the published score of random directions, same token, one block later, at least a third is there "
+        "at the null rotation, where nothing is rotated, if activations have norm √d.",
+        formula=r"\frac{\mathbb{E}\, D(F(x), F(x / \|x\|))}"
+        r"{\mathbb{E}\, D(F(x), F(I_s^\alpha(x) / \|x\|))} \geq \tfrac13",
+        hypotheses=(
+            f"{_MODEL}; embedding and what blocks add multiplied by √d, which changes no prediction up to the norms' ε",
+            "after block 0, read after block 1, and after block 1, read after block 2; α ~ U(0, 7/8)",
+            _SEEDS,
+        ),
+        source="THEORY SE-2 and PY-10; the research code published with the sensitivity hypothesis",
+        expected=Status.SUPPORTED,
+        check="toy_models.published_score:check_published",
+        false_twins=(
+            FalseTwin(
+                statement="So is at least a third of our score.",
+                check="toy_models.published_score:check_ours",
+            ),
+            FalseTwin(
+                statement="So it is where the stream is written as short as it was planted, and the same is computed.",
+                check="toy_models.published_score:check_short_streams",
+            ),
+            FalseTwin(
+                statement="So it is one token later.",
+                check="toy_models.published_score:check_next_token",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.rules",
+        statement="Where the stream carries two tokens and one of them is read, rules about tokens tell where found "
+        "directions are strongly present better, by three points of balanced accuracy or more, than where random "
+        "directions are.",
+        formula=r"\overline{A}(\text{found}) - \overline{A}(\text{random}) \geq 0.03",
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            "directions after block 1, found by plain sensitivity for what block 2 makes of them at the same position",
+            "accuracy A, rules and halves of the text as in PY-5; the names of tokens tell nothing but which they are",
+            _SEEDS,
+        ),
+        source="THEORY PY-5; Stambler 2025 (interpretability of directions)",
+        expected=Status.SUPPORTED,
+        check="toy_models.two_tokens:check_rules",
+        false_twins=(
+            FalseTwin(
+                statement="So they do with presences moved to other windows.",
+                check="toy_models.two_tokens:check_moved_presences",
+            ),
+            FalseTwin(
+                statement="So they do after block 0, where the stream carries one token.",
+                check="toy_models.two_tokens:check_one_token",
+            ),
+        ),
+    ),
+    Claim(
+        id="TM-8.shuffled",
+        statement="On a copy with shuffled weights, found directions are mostly single-token: the current token "
+        "explains more than half of the variance of their presence, and more than it does on the model itself.",
+        formula=r"\operatorname{median} R^2_{\text{copy}} > \tfrac12, \qquad "
+        r"\overline{R^2}_{\text{copy}} > \overline{R^2}_{\text{model}}",
+        hypotheses=(
+            _MODEL,
+            _PATH,
+            "entries of every matrix permuted, biases and norms kept; the site and the search of TM-8.rules",
+            "after block 0 the token decides every presence on model and copy alike",
+            _SEEDS,
+        ),
+        source="THEORY PY-6; Bricken et al. 2023 (randomised model as a control)",
+        expected=Status.SUPPORTED,
+        check="toy_models.two_tokens:check_shuffled",
+        false_twins=(
+            FalseTwin(
+                statement="The token at the same position of another window explains it as well.",
+                check="toy_models.two_tokens:check_tokens_of_other_windows",
+            ),
+        ),
+    ),
 )

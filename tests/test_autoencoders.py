@@ -7,9 +7,9 @@ import numpy
 import pytest
 import torch
 
+from sensverify.autoencoders import AutoencoderOptions, Penalty, TopK, _Training, train_autoencoder
 from sensverify.errors import InputError
 from sensverify.geometry import nearest
-from toy_models.autoencoders import AutoencoderOptions, Penalty, TopK, _Training, train_autoencoder
 from toy_models.recovery import RECOVERED_COSINE, match
 
 FEATURES, WIDTH, DENSITY = 32, 16, 0.05

@@ -1,0 +1,59 @@
+"""PY-3: decoder directions of sparse autoencoders against random ones, on held-out contexts, layer by layer."""
+
+from __future__ import annotations
+
+from pythia import compared_exhibits, group_scores, subject
+from pythia.compared import RANDOM, SAE, layers
+from pythia.group_scores import UNTOUCHED, LayerScores, scores
+from pythia.layerwise import judge_layers
+from pythia.subject import prediction
+from sensverify.claims import Run
+from sensverify.exhibits import Histogram
+from sensverify.predictions import Side
+from sensverify.verdicts import Finding
+
+PREDICTION = "PY-3"
+SIDE: Side = "low"
+"""The side of its interval that the claim cannot do without."""
+
+
+def preflight(run: Run) -> None:
+    """As :func:`pythia.subject.preflight` does for every claim, with the prediction of PY-3."""
+    subject.preflight(run, {PREDICTION: SIDE})
+
+
+def check_sae_against_random(run: Run) -> Finding:
+    """PY-3 on the run's model: the user's autoencoder where there is one, else our own."""
+    rows = _rows(run)
+    return judge_layers(
+        {layer: row.ratio(SAE, RANDOM) for layer, row in rows.items()},
+        *prediction(run, PREDICTION, SIDE),
+        rows=rows,
+        evidence={
+            **group_scores.describe(run, next(iter(rows))),
+            "layers": {f"layer {layer}": group_scores.evidence(row) for layer, row in rows.items()},
+        },
+        exhibits=(*compared_exhibits.exhibits(rows, run.subject.model), *map(_histogram, rows.values())),
+    )
+
+
+def check_untouched_against_random(run: Run) -> Finding:
+    """False twin: the same directions, with presence left as it is, in the place of those that are set."""
+    rows = _rows(run)
+    ratios = {layer: row.ratio(UNTOUCHED, RANDOM) for layer, row in rows.items()}
+    return judge_layers(ratios, *prediction(run, PREDICTION, SIDE), rows=rows)
+
+
+def _rows(run: Run) -> dict[int, LayerScores]:
+    return {layer: scores(run, layer) for layer in layers(run)}
+
+
+def _histogram(row: LayerScores) -> Histogram:
+    return Histogram(
+        title=f"Sensitivity of latents and of random directions, layer {row.layer}",
+        caption="Each count is one direction's SeS over all held-out contexts. Latents that lie to the right of random "
+        "directions are read by what comes later.",
+        x_label="SeS",
+        groups={name: row.effects[name].double().mean(1).tolist() for name in (SAE, RANDOM)},
+        log_x=True,
+    )

@@ -1,0 +1,175 @@
+"""Texts: where documents come from, one at a time, so that a collection need not fit in memory.
+
+A ``.txt`` file is UTF-8, a line holding only a form feed separates documents. A ``.jsonl`` file has one JSON object a
+line, a ``.parquet`` file one row a document; which field or column holds the text is an option. ``hf:NAME``, with
+``:CONFIG`` and ``:SPLIT`` behind it, is a data set on the hub, streamed. Parquet and the hub need packages of their
+own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pythia.embedded import HELD_OUT_PAGES
+from pythia.loading import without_tokens
+from sensverify.claims import HUB_TEXT
+from sensverify.errors import InputError, MissingExtraError
+
+FORM_FEED = "\f"
+SPLITS = ("train", "validation", "test", "dev")
+"""A single word behind a data set's name is its configuration, unless it is one of these."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """Documents in order, and what results call their source. ``endless``: there may be more than anybody wants."""
+
+    name: str
+    documents: Iterator[str]
+    endless: bool = False
+
+
+def open_text(text: Path | str | None, field: str = "text", *, offline: bool = False) -> Text:
+    """The documents of ``text``, the shipped held-out pages if None; blank documents are left out.
+
+    Raises :class:`~sensverify.errors.InputError`, here or at the first document concerned, for what is missing, cannot
+    be read or has no words in it, and :class:`~sensverify.errors.MissingExtraError` for a missing optional package.
+    """
+    if text is None:
+        return Text(name="held-out pages (shipped)", documents=_nonblank(_plain(HELD_OUT_PAGES), HELD_OUT_PAGES.name))
+    if str(text).startswith(HUB_TEXT):
+        return Text(name=str(text), documents=_nonblank(_streamed(str(text), field, offline), str(text)), endless=True)
+    path = Path(text).expanduser()
+    if path.suffix == ".jsonl":
+        return Text(name=path.name, documents=_nonblank(_json_lines(path, field), str(path)), endless=True)
+    if path.suffix == ".parquet":
+        return Text(name=path.name, documents=_nonblank(_parquet(path, field), str(path)), endless=True)
+    return Text(name=path.name, documents=_nonblank(_plain(path), str(path)))
+
+
+def _nonblank(documents: Iterator[str], name: str) -> Iterator[str]:
+    found = False
+    for document in documents:
+        if document.strip():
+            found = True
+            yield document
+    if not found:
+        raise InputError(expected="a text with words in it", got=f"{name}, empty", remedy="check --text")
+
+
+def _plain(path: Path) -> Iterator[str]:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, "a readable UTF-8 text file", error) from error
+    yield from content.split(FORM_FEED)
+
+
+def _json_lines(path: Path, field: str) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _field(_object(line), field, f"line {number} of {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, "a readable UTF-8 file of JSON lines", error) from error
+
+
+def _object(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _field(record: Any, field: str, where: str) -> str:
+    value = record.get(field) if isinstance(record, dict) else None
+    if isinstance(value, str):
+        return value
+    if not isinstance(record, dict):
+        got = "no JSON object"
+    elif value is not None:
+        got = f"a {type(value).__name__} there"
+    else:
+        got = f"an object with {', '.join(map(repr, list(record)[:8])) or 'nothing in it'}"
+    raise InputError(
+        expected=f"a JSON object with text under {field!r} in {where}",
+        got=got,
+        remedy="check the file and --text-field",
+    )
+
+
+def _parquet(path: Path, column: str) -> Iterator[str]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise MissingExtraError(package="pyarrow", extra="parquet") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if column not in names:
+                raise InputError(
+                    expected=f"a column {column!r} in {path}",
+                    got=f"columns {', '.join(map(repr, names[:8]))}",
+                    remedy="pass --text-field COLUMN",
+                )
+            row = 0
+            for batch in file.iter_batches(batch_size=256, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    row += 1
+                    if value is not None:  # a missing text is no document
+                        yield _field({column: value}, column, f"row {row} of {path}")
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        raise _unreadable(path, "a readable Parquet file", error) from error
+
+
+def hub_name(text: str) -> tuple[str, str | None, str]:
+    """Name, configuration and split of ``hf:NAME[:CONFIG][:SPLIT]``; the split is ``train`` if none is given.
+
+    >>> hub_name("hf:allenai/c4:en:validation")
+    ('allenai/c4', 'en', 'validation')
+    >>> hub_name("hf:roneneldan/TinyStories:validation")
+    ('roneneldan/TinyStories', None, 'validation')
+    """
+    name, *rest = text.removeprefix(HUB_TEXT).split(":")
+    if not name or len(rest) > 2:
+        raise InputError(expected=f"{HUB_TEXT}NAME[:CONFIG][:SPLIT]", got=repr(text), remedy="check --text")
+    if len(rest) == 1 and rest[0] in SPLITS:
+        rest = ["", rest[0]]
+    configuration, split = [*rest, "", ""][:2]
+    return name, configuration or None, split or SPLITS[0]
+
+
+def _streamed(text: str, field: str, offline: bool) -> Iterator[str]:
+    name, configuration, split = hub_name(text)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
+    os.environ.setdefault("HF_DATASETS_TRUST_REMOTE_CODE", "0")
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError(package="datasets", extra="datasets") from error
+    for library in ("huggingface_hub", "datasets", "fsspec"):  # their retries are told once, by our own error
+        logging.getLogger(library).setLevel(logging.ERROR)
+    try:
+        for number, record in enumerate(datasets.load_dataset(name, configuration, split=split, streaming=True), 1):
+            yield _field(record, field, f"record {number} of {text}")
+    except InputError:
+        raise
+    except Exception as error:  # of a dozen libraries below
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(
+            expected=f"the split {split!r} of {name!r} from the hub or its local cache",
+            got=f"{type(error).__name__}: {without_tokens(lines[0])}",
+            remedy="check name, configuration, split and network; or pass a file with --text",
+        ) from error
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> InputError:
+    return InputError(expected=expected, got=f"{path}: {type(error).__name__}", remedy="check --text")

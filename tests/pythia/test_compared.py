@@ -1,0 +1,317 @@
+"""Groups of directions, their controls and the claims about them, each held against something computed elsewhere."""
+
+import dataclasses
+import math
+
+import numpy
+import pytest
+import safetensors.torch
+import torch
+
+from pythia import compared, compared_exhibits, stability, subject
+from pythia.autoencoded import check_sae_against_random, check_untouched_against_random
+from pythia.catalogue.sensitivity import CLAIMS
+from pythia.corpus import read_corpus
+from pythia.discovered import check_found_against_random
+from pythia.group_scores import (
+    FOUND_UNTOUCHED,
+    LONGER,
+    NEGATED,
+    RANDOM_AGAIN,
+    SHORTER,
+    UNTOUCHED,
+    LayerScores,
+    norm_only,
+    scores,
+    shuffled_tokens,
+)
+from pythia.layerwise import judge_layers, p_above, p_below
+from pythia.loading import load_model
+from pythia.readout import LanguageModelReadout
+from sensverify.autoencoders import AutoencoderOptions, TopK
+from sensverify.claims import Run, Subject
+from sensverify.discovery import SearchOptions
+from sensverify.errors import InputError
+from sensverify.exhibits import from_json
+from sensverify.geometry import Centring, random_directions
+from sensverify.matching import match_searches
+from sensverify.predictions import Prediction
+from sensverify.runner import run_claim
+from sensverify.statistics import Interval
+from sensverify.verdicts import Status
+
+AT_LEAST_ONE = Prediction(id="T", quantity="a ratio", low=1.0, high=None, derived_from="a test")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_model_folder, tiny_text):
+    """A run on a model that was never trained, with a short search and little training."""
+    told = Subject(model=str(tiny_model_folder), text=tiny_text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "search_options", lambda run: SearchOptions(directions=8, steps=40, seed=run.seed))
+        few = AutoencoderOptions(latents=64, sparsity=TopK(active=4), steps=60, batch=64)
+        patch.setattr(compared, "default_options", lambda width, **options: few)
+        yield Run(seed=0, directory=tmp_path_factory.mktemp("compared"), subject=told)
+
+
+def made(**means):
+    """Effects of 24 directions on 100 contexts around the given means; whatever is not given is 1."""
+    generator = torch.Generator().manual_seed(0)
+    names = [*compared.GROUPS, NEGATED, RANDOM_AGAIN, LONGER, SHORTER]
+
+    def table(mean, directions=24):
+        return mean * (1 + 0.3 * torch.randn(directions, 100, generator=generator)).clamp_min(0.01)
+
+    effects = {name: table(means.get(name, 1.0)) for name in names}
+    effects |= {name: table(means.get("null", 1e-12)) for name in (UNTOUCHED, FOUND_UNTOUCHED)}
+    return LayerScores(layer=0, effects=effects, shuffled_tokens=effects, sae={}, seed=0)
+
+
+def judged(rows, top="SAE", bottom="random", predicted=AT_LEAST_ONE):
+    ratios = {layer: row.ratio(top, bottom) for layer, row in rows.items()}
+    return judge_layers(ratios, predicted, "a test", rows=rows)
+
+
+def test_groups_are_unit_directions_of_what_the_norm_sees_at_the_searched_layer(run):
+    groups = compared.directions(run)
+    assert tuple(groups) == compared.GROUPS
+    for name, rows in groups.items():
+        assert rows.norm(dim=1).allclose(torch.ones(len(rows)), atol=1e-5), name
+        assert rows.sum(1).abs().max() < 1e-4, name
+    assert groups["found"].equal(subject.found(run).evaluation.directions)
+    assert compared.directions(run, subject.searched_layer(run)) is groups
+    assert compared.layers(run) == (1,)
+    full = Run(seed=0, directory=run.directory, subject=run.subject, profile="full")
+    assert compared.layers(full) == (0, 1, 2)
+
+
+def test_principal_components_are_those_of_a_singular_value_decomposition(run):
+    readout, _ = compared.language_readouts(compared.site(run, 1))
+    rows = readout.residuals[:, readout.first_position :].flatten(0, 1).double().numpy()
+    rows = rows - rows.mean(1, keepdims=True)
+    rows = rows - rows.mean(0)
+    expected = numpy.linalg.svd(rows, full_matrices=False)[2][:5]
+    components = compared.principal_components(readout, 5).double().numpy()
+    assert numpy.abs((components * expected).sum(1)) == pytest.approx(numpy.ones(5), abs=1e-4)
+    assert (((rows @ components.T) ** 3).mean(0) >= 0).all()
+
+
+def test_shuffled_weights_are_the_same_numbers_elsewhere_and_the_model_itself_is_untouched(run):
+    model = subject.model(run)
+    before = model.weights_sha256
+    shuffled = compared.shuffled_model(run)
+    moved = dict(shuffled.network.named_parameters())
+    for name, parameter in model.network.named_parameters():
+        assert moved[name].flatten().sort().values.equal(parameter.flatten().sort().values), name
+        assert moved[name].equal(parameter) == (parameter.ndim == 1), name
+    assert shuffled.weights_sha256 != before == model.weights_sha256
+    assert compared.shuffle_weights(model, seed=0).weights_sha256 == shuffled.weights_sha256
+    assert compared.shuffle_weights(model, seed=1).weights_sha256 != shuffled.weights_sha256
+
+
+def test_tied_embeddings_stay_tied_when_weights_are_shuffled(make_model_folder):
+    model = load_model(str(make_model_folder(tie_word_embeddings=True)))
+    network = compared.shuffle_weights(model, seed=0).network
+    assert network.get_input_embeddings().weight.equal(network.get_output_embeddings().weight)
+    assert not network.get_input_embeddings().weight.equal(model.network.get_input_embeddings().weight)
+
+
+def test_shuffled_tokens_are_the_same_tokens_of_each_window_with_bos_in_its_place(run):
+    _, held_out = compared.language_readouts(compared.site(run, 1))
+    other = shuffled_tokens(held_out, torch.Generator().manual_seed(0))
+    assert other.windows[:, 0].equal(held_out.windows[:, 0])
+    assert other.windows.sort(1).values.equal(held_out.windows.sort(1).values)
+    assert not other.windows.equal(held_out.windows)
+    assert not other.windows[0].argsort().equal(other.windows[1].argsort())
+
+
+def test_scaling_alone_is_unseen_one_token_later_and_seen_at_the_same_token(run, tiny_text):
+    """LN-1 and LN-6: one block and one token later x is read through a norm; at the same token it is added."""
+    model = subject.model(run)
+    text = read_corpus(model, tiny_text, length=16)
+    effects = {}
+    for offset in (0, 1):
+        readout = LanguageModelReadout(model, text.held_out, layer=1, target=2, offset=offset, first_position=1)
+        batch = readout.sample(20, torch.Generator().manual_seed(0))
+        effects[offset] = norm_only(readout, batch, torch.Generator().manual_seed(0))
+    for name in (LONGER, SHORTER):
+        assert float(effects[1][name].max()) < 1e-6
+        assert float(effects[0][name].min()) > 1e-5
+
+
+def test_the_null_control_is_zero_and_every_group_meets_the_same_contexts(run):
+    row = scores(run, 1)
+    assert row.null_share < 1e-4
+    assert len({effects.shape[1] for effects in row.effects.values()}) == 1
+    assert row.mean("found").value > row.mean("random").value
+    assert row.ratio("found", "found").value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("means", "status"),
+    [({"SAE": 1.5}, Status.SUPPORTED), ({"SAE": 0.7}, Status.REFUTED), ({}, Status.INCONCLUSIVE)],
+)
+def test_a_ratio_is_judged_by_the_side_of_the_prediction_on_which_its_interval_lies(means, status):
+    finding = judged({0: made(**means)})
+    assert finding.status is status
+    if status is Status.REFUTED:
+        assert finding.witness["ratio"]["value"] == pytest.approx(0.7, rel=0.05)
+
+
+def test_one_layer_below_refutes_and_one_layer_undecided_leaves_open():
+    good, bad, neither = made(SAE=1.5), made(SAE=0.7), made()
+    assert judged({0: good, 1: good}).status is Status.SUPPORTED
+    refuted = judged({0: good, 1: bad, 2: good})
+    assert refuted.status is Status.REFUTED
+    assert refuted.witness["layer"] == 1
+    assert judged({0: good, 1: neither}).status is Status.INCONCLUSIVE
+    assert judged({0: good}, top="random", bottom="SAE").status is Status.REFUTED  # turned upside down
+
+
+def test_nothing_is_concluded_where_leaving_presence_as_it_is_has_an_effect():
+    finding = judged({0: made(SAE=1.5), 1: made(SAE=1.5, null=0.05)})
+    assert finding.status is Status.INCONCLUSIVE
+    assert finding.evidence["null_control_failed_at_layers"] == [1]
+
+
+def test_nothing_is_concluded_where_no_direction_has_an_effect():
+    silent = made()
+    silent = dataclasses.replace(silent, effects={name: 0 * table for name, table in silent.effects.items()})
+    assert judged({0: silent}).status is Status.INCONCLUSIVE
+
+
+def test_many_layers_need_more_than_one_does():
+    """A ratio 2.2 standard errors below 1 refutes by itself, and not as the worst of ten (Holm: 10 · 0.014)."""
+    se = 0.05
+    below = Interval(math.exp(-2.2 * se), math.exp(-2.2 * se - 1.96 * se), math.exp(-2.2 * se + 1.96 * se))
+    rows = dict.fromkeys(range(10), made())
+    alone = judge_layers({0: below}, AT_LEAST_ONE, "a test", rows={0: rows[0]})
+    assert alone.status is Status.REFUTED
+    others = {layer: Interval(1.0, 0.9, 1.1) for layer in range(1, 10)}
+    assert judge_layers({0: below, **others}, AT_LEAST_ONE, "a test", rows=rows).status is Status.INCONCLUSIVE
+
+
+def test_chances_are_those_of_a_normal_logarithm():
+    interval = Interval(math.exp(0.2), math.exp(0.2 - 1.96 * 0.1), math.exp(0.2 + 1.96 * 0.1))
+    draws = torch.randn(400_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert p_above(interval, 1.0) == pytest.approx(float((draws >= 0.2).double().mean()), abs=1e-3)
+    assert p_above(interval, 1.0) + p_below(interval, 1.0) == pytest.approx(1)
+    assert p_above(Interval(math.nan, math.nan, math.nan), 1.0) == p_below(Interval(math.inf, 1, 2), 1.0) == 1
+    assert p_below(Interval(0.0, 0.0, 0.0), 1.0) == 0
+
+
+def test_the_twins_of_the_claims_are_refuted_on_a_model_that_was_never_trained(run):
+    finding = check_sae_against_random(run)
+    assert finding.status in (Status.SUPPORTED, Status.REFUTED, Status.INCONCLUSIVE)
+    assert check_untouched_against_random(run).status is Status.REFUTED
+    for exhibit in finding.exhibits:
+        assert from_json(exhibit.to_json()).title == exhibit.title
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_claims_come_to_a_verdict_on_a_model_that_was_never_trained(run, claim):
+    pytest.importorskip("scipy")
+    verdict = run_claim(claim, "pythia", run)
+    assert verdict.status in (Status.SUPPORTED, Status.REFUTED, Status.INCONCLUSIVE), verdict.finding
+    if verdict.status is not Status.INCONCLUSIVE:
+        assert len(verdict.finding.evidence["false_twins_refuted"]) == len(claim.false_twins)
+
+
+def test_the_full_profile_judges_every_layer_and_draws_the_curve_over_them(run, tmp_path):
+    full = Run(seed=0, directory=tmp_path, subject=run.subject, profile="full")
+    finding = check_found_against_random(full)
+    assert list(finding.evidence["ratio"]) == ["layer 0", "layer 1", "layer 2"]
+    assert finding.evidence["test"].endswith("Holm over 3 layers")
+    assert compared.directions(full, 0)["found"].shape == compared.directions(full)["found"].shape
+    assert not compared.directions(full, 0)["found"].allclose(compared.directions(full)["found"])
+    curves = [exhibit for exhibit in finding.exhibits if "layer by layer" in exhibit.title]
+    assert list(curves[0].x) == [0, 1, 2]
+
+
+def test_published_figures_stand_in_the_table_of_their_own_model_alone():
+    rows = {0: made(), 7: made()}
+    own = compared_exhibits.exhibits(rows, "EleutherAI/pythia-70m-deduped")
+    ratios = next(table for table in own if table.title == "Ratios by layer")
+    assert ratios.columns[-1].endswith("published (pythia-70m-deduped)")
+    assert [row[-1] for row in ratios.rows] == [2.11, "–"]
+    other = compared_exhibits.exhibits(rows, "EleutherAI/pythia-160m-deduped")
+    apart = [table for table in other if "Published" in table.title]
+    assert [row[-1] for row in apart[0].rows] == pytest.approx([2.11, 3.40, 3.76, 4.15, 2.23], abs=0.01)
+    assert not any("published" in column for table in other[:3] for column in table.columns)
+
+
+def write_sae(folder, width, hook="blocks.2.hook_resid_post", dead=6):
+    """40 latents; of the first ``dead`` the bias is so low that they never fire."""
+    folder.mkdir()
+    decoder = torch.randn(40, width, generator=torch.Generator().manual_seed(1))
+    bias = torch.zeros(40)
+    bias[:dead] = -1e6
+    weights = {"W_enc": decoder.T.contiguous(), "W_dec": decoder, "b_enc": bias, "b_dec": torch.zeros(width)}
+    safetensors.torch.save_file(weights, folder / "sae_weights.safetensors")
+    (folder / "cfg.json").write_text(f'{{"architecture": "standard", "hook_name": "{hook}", "d_in": {width}}}')
+    return folder
+
+
+def test_a_given_autoencoder_is_compared_at_its_own_layer_without_its_dead_latents(run, tmp_path):
+    folder = write_sae(tmp_path / "sae", 32)
+    told = dataclasses.replace(run.subject, sae=folder)
+    given = Run(seed=0, directory=tmp_path, subject=told)
+    subject.preflight(given)
+    assert compared.layers(given) == (2,)
+    group = compared.sae_group(given, 2)
+    assert group.latents.tolist() == list(range(6, 40))
+    assert group.to_json()["dead"] == 6
+    assert group.to_json()["origin"] == "given by --sae"
+    decoder = safetensors.torch.load_file(folder / "sae_weights.safetensors")["W_dec"][6:]
+    decoder = decoder - decoder.mean(1, keepdim=True)
+    assert group.directions.allclose(decoder / decoder.norm(dim=1, keepdim=True), atol=1e-5)
+    finding = check_sae_against_random(given)
+    assert finding.evidence["layers"]["layer 2"]["sae"]["hook"] == "blocks.2.hook_resid_post"
+    assert finding.evidence["hook_name"] == "blocks.2.hook_resid_post"
+    # its decoder is of random directions: it is no more sensitive than those
+    assert finding.evidence["ratio"]["layer 2"]["value"] == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize(
+    ("width", "hook", "message"),
+    [(16, "blocks.2.hook_resid_post", "width 32"), (32, "blocks.3.hook_resid_post", "after block 0 to 2")],
+)
+def test_an_autoencoder_of_another_model_is_refused_before_anything_runs(run, tmp_path, width, hook, message):
+    told = dataclasses.replace(run.subject, sae=write_sae(tmp_path / "sae", width, hook))
+    with pytest.raises(InputError, match=message):
+        subject.preflight(Run(seed=0, directory=tmp_path, subject=told))
+
+
+def test_the_same_directions_in_another_order_and_sign_are_stable():
+    pytest.importorskip("scipy")
+    generator = torch.Generator().manual_seed(0)
+    first = random_directions(12, 64, Centring.NONE, generator)
+    turned = first[torch.randperm(12, generator=generator)] * torch.where(torch.arange(12) % 2 == 0, -1.0, 1.0)[:, None]
+    matching = match_searches([first, turned, first.flip(0)], 0.2)
+    assert matching.cosines.min() > 0.9999
+    assert matching.span == pytest.approx(1)
+    assert matching.stability(torch.Generator().manual_seed(0)).low > 0.999
+
+
+def test_the_same_subspace_with_other_directions_shares_its_span_and_little_else():
+    pytest.importorskip("scipy")
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(64, 12, generator=generator)).Q.T
+    rotation = torch.linalg.qr(torch.randn(12, 12, generator=generator)).Q
+    matching = match_searches([basis, rotation @ basis], 0.2)
+    assert matching.span == pytest.approx(1, abs=1e-5)
+    assert matching.cosines.mean() < 0.8
+
+
+def test_the_best_matching_is_found_where_the_greedy_one_is_not():
+    """Greedy takes 0.9 and is left with 0.1; the best sum is 0.8 + 0.8."""
+    pytest.importorskip("scipy")
+    first = torch.eye(2)
+    second = torch.tensor([[0.9, 0.8], [0.8, 0.1]]).T
+    matching = match_searches([first, second], 0.0)
+    assert matching.cosines.flatten().tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_random_sets_are_refuted_as_stable(run):
+    pytest.importorskip("scipy")
+    assert stability.check_random_sets(run).status is Status.REFUTED

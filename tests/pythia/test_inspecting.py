@@ -1,0 +1,384 @@
+"""What `inspect` shows, against models whose directions are known and against the library's own forward pass."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from pythia.inspecting import inspect
+from pythia.intervened import Pin, last_log_probabilities, presences_after, window_losses, write
+from pythia.loading import LanguageModel, load_model
+from pythia.logit_weights import how_weighed, logit_weights, tied
+from pythia.tasks import TaskItem, TaskSet, log_odds, read_tasks, tokenise
+from sensverify.claims import Subject
+from sensverify.directions import DirectionSet, save_directions
+from sensverify.errors import InputError
+from sensverify.geometry import Centring, random_directions, unit_directions
+from sensverify.inspection import InspectionRequest, inspect_directions
+
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
+
+LAYER, TOKEN = 1, 297  # " wise"
+KINDS = ("gpt_neox", "gpt2", "llama")
+CENTRING = {"gpt_neox": Centring.MEAN, "gpt2": Centring.MEAN, "llama": Centring.NONE}
+
+
+def bare(kind, *, vocabulary=80):
+    """A random network of three blocks, without a tokenizer."""
+    common = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": None}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    config = {
+        "gpt_neox": lambda: transformers.GPTNeoXConfig(**common, **sizes, max_position_embeddings=48),
+        "gpt2": lambda: transformers.GPT2Config(**common, n_embd=24, n_layer=3, n_head=4, n_positions=48),
+        "llama": lambda: transformers.LlamaConfig(**common, **sizes, num_key_value_heads=2, max_position_embeddings=48),
+    }[kind]()
+    config._attn_implementation = "eager"
+    torch.manual_seed(1)
+    network = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.mul_(8.0) if parameter.ndim > 1 else parameter.add_(0.1 * torch.randn_like(parameter))
+    return LanguageModel(kind, None, network.double(), None, "none")
+
+
+def moved_by_hand(x, direction, alpha, centring):
+    """``x`` with presence ``alpha`` along ``direction``, by angles: no line of it is shared with the package."""
+    mean = x.mean(-1, keepdim=True) if centring is Centring.MEAN else torch.zeros_like(x[..., :1])
+    s = direction - direction.mean() if centring is Centring.MEAN else direction
+    s, centred = s / s.norm(), x - mean
+    size = centred.norm(dim=-1, keepdim=True)
+    across = centred - (centred @ s)[..., None] * s
+    across = across / across.norm(dim=-1, keepdim=True)
+    angle = torch.acos(torch.tensor(alpha, dtype=x.dtype))
+    return mean + size * (torch.cos(angle) * s + torch.sin(angle) * across)
+
+
+def logits_by_hand(model, tokens, direction, alpha, *, skip=0):
+    """Logits of the library's own forward pass, block ``LAYER + 1`` given another input than it would get."""
+    blocks = model.architecture.modules
+    before = model.network(input_ids=tokens, output_hidden_states=True, use_cache=False).hidden_states[LAYER + 1]
+    given = before.clone()
+    given[:, skip:] = moved_by_hand(before[:, skip:], direction, alpha, model.architecture.centring)
+
+    def replace(_module, args, kwargs):
+        return ((given, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": given})
+
+    handle = blocks[LAYER + 1].register_forward_pre_hook(replace, with_kwargs=True)
+    try:
+        return model.network(input_ids=tokens, use_cache=False).logits
+    finally:
+        handle.remove()
+
+
+def pin_of(direction, alpha):
+    return Pin(layer=LAYER, directions=direction[None], presence=torch.tensor([alpha]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_with_a_presence_set_are_those_of_a_network_given_the_moved_activations(kind):
+    model = bare(kind)
+    windows = torch.randint(80, (6, 20), generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for alpha, first in ((0.0, 0), (0.6, 1), (-0.3, 0)):
+        logits = logits_by_hand(model, windows, direction, alpha, skip=first)[:, first:-1]
+        expected = -logits.log_softmax(-1).gather(-1, windows[:, first + 1 :, None])[..., 0].mean(1)
+        found = window_losses(model, windows, pin_of(direction, alpha), first=first)
+        assert torch.allclose(found.double(), expected, atol=1e-5)
+        assert not torch.allclose(found, window_losses(model, windows, first=first), atol=1e-3)
+
+
+def test_positions_that_hold_no_text_are_neither_moved_nor_counted():
+    model = bare("gpt_neox")
+    windows = torch.randint(80, (3, 12), generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    where = torch.ones(3, 12, dtype=torch.bool)
+    where[:, 0] = where[1, 4] = where[2, 7:] = False
+    found = window_losses(model, windows, pin_of(direction, 0.5), where=where)
+    before = model.network(input_ids=windows, output_hidden_states=True).hidden_states[LAYER + 1]
+    moved = torch.where(where[..., None], moved_by_hand(before, direction, 0.5, Centring.MEAN), before)
+    handle = model.architecture.modules[LAYER].register_forward_hook(lambda *_: moved)
+    logits = model.network(input_ids=windows).logits[:, :-1]
+    handle.remove()
+    each = -logits.log_softmax(-1).gather(-1, windows[:, 1:, None])[..., 0]
+    for row in range(3):
+        assert float(found[row]) == pytest.approx(float(each[row, where[row, :-1] & where[row, 1:]].mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_presence_after_setting_is_what_was_set_and_the_null_intervention_changes_nothing(kind):
+    model = bare(kind)
+    windows = torch.randint(80, (4, 12), generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rho = presences_after(model, LAYER, windows[:1, :1], direction[None], 0)
+    same = pin_of(direction, float(rho))
+    assert torch.allclose(
+        last_log_probabilities(model, windows[:1, :1], torch.arange(80)[None], same),
+        last_log_probabilities(model, windows[:1, :1], torch.arange(80)[None]),
+        atol=1e-5,
+    )
+    by_hand = moved_by_hand(torch.randn(5, 24, dtype=torch.float64), direction, 0.4, CENTRING[kind])
+    units = unit_directions(direction[None], CENTRING[kind])
+    centred = CENTRING[kind].project(by_hand)
+    assert torch.allclose((centred @ units[0]) / centred.norm(dim=1), torch.full((5,), 0.4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_written_with_a_direction_pinned_has_the_frequencies_of_forward_passes_over_the_whole_text(kind):
+    """Position by position, without a cache, by the library's own forward pass."""
+    model = bare(kind)
+    prompts = torch.randint(80, (2, 5), generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    written = write(model, prompts, 6, seed=3, pin=pin_of(direction, 0.5), first=1)
+    whole = torch.cat([prompts, written.tokens], 1)
+    logits = logits_by_hand(model, whole, direction, 0.5, skip=1)
+    expected = logits[:, 4:-1].softmax(-1).mean(1)
+    assert torch.allclose(written.frequencies.double(), expected, atol=1e-5)
+
+
+def test_text_is_drawn_from_the_distribution_that_it_is_said_to_be_drawn_from():
+    model = bare("gpt2", vocabulary=12)
+    prompt = torch.tensor([[1, 5, 2]])
+    expected = model.network(input_ids=prompt).logits[0, -1].softmax(-1)
+    written = write(model, prompt.repeat(4000, 1), 1, seed=0)
+    shares = torch.bincount(written.tokens[:, 0], minlength=12) / 4000
+    assert torch.allclose(shares.double(), expected, atol=4 * (0.25 / 4000) ** 0.5)
+
+
+def test_rows_with_directions_of_their_own_are_written_as_each_alone_and_share_their_noise():
+    model = bare("llama")
+    prompts = torch.randint(80, (3, 4), generator=torch.Generator().manual_seed(0))
+    directions = torch.randn(2, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    pin = Pin(layer=LAYER, directions=directions.repeat_interleave(3, 0), presence=torch.full((6,), 0.7))
+    together = write(model, prompts.repeat(2, 1), 5, seed=9, pin=pin, copies=2)
+    for i in range(2):
+        alone = write(model, prompts, 5, seed=9, pin=pin_of(directions[i], 0.7))
+        assert torch.equal(together.tokens[3 * i : 3 * i + 3], alone.tokens)
+
+
+def test_nothing_is_written_past_the_end_of_the_context():
+    model = bare("gpt2")
+    assert write(model, torch.zeros(1, 40, dtype=torch.long), 30, seed=0).tokens.shape[1] == 8
+
+
+# --- A model in which a direction writes a known token ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted(make_model_folder, tmp_path_factory):
+    """A model whose blocks add nothing behind ``LAYER``, with a direction that raises one token alone."""
+    folder = make_model_folder()
+    network = transformers.GPTNeoXForCausalLM.from_pretrained(folder)
+    direction = random_directions(1, 32, Centring.MEAN, torch.Generator().manual_seed(4))[0]
+    with torch.no_grad():
+        for block in network.gpt_neox.layers[LAYER + 1 :]:
+            for layer in (block.attention.dense, block.mlp.dense_4h_to_h):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        network.gpt_neox.final_layer_norm.weight.fill_(1.0)
+        rows = network.get_output_embeddings().weight
+        rows -= (rows @ direction)[:, None] * direction  # nobody else reads it
+        rows[TOKEN] = 3.0 * direction
+    network.save_pretrained(folder)
+    others = random_directions(3, 32, Centring.MEAN, torch.Generator().manual_seed(5))
+    found = tmp_path_factory.mktemp("planted")
+    rows = torch.cat([others, direction[None]])
+    model = load_model(str(folder))
+    config = {"layer": LAYER, "target": 2, "offset": 1, "model": str(folder), "weights_sha256": model.weights_sha256}
+    scores = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    save_directions(found, DirectionSet(directions=rows, config=config, score_plus=scores, score_minus=scores / 2))
+    return model, found
+
+
+def ask(planted, tiny_text, **changes):
+    model, found = planted
+    request = InspectionRequest(
+        directions=found, subject=Subject(model=model.name, text=tiny_text), context=24, pin=0.9, **changes
+    )
+    return inspect_directions(request, inspector=inspect)
+
+
+def test_the_token_that_a_planted_direction_writes_is_named_by_weights_and_by_pinned_sampling(planted, tiny_text):
+    model, _ = planted
+    text = model.tokenizer.decode([TOKEN])
+    assert model.tokenizer(tiny_text.read_text())["input_ids"].count(TOKEN) > 0, "the token must occur in the text"
+    (seen,) = ask(planted, tiny_text).inspections
+    assert seen.index == 3, "the best score is looked at by default"
+    assert seen.promoted[0][0] == text
+    assert seen.promoted[0][1] == pytest.approx(3.0, rel=1e-4)
+    assert max(weight for _, weight in seen.promoted[1:]) < 0.01
+    for sample in seen.samples:
+        assert sample.pinned.count(text) > 5 * (1 + sample.plain.count(text))
+    boosted = [e for e in seen.effects if e.where == "held-out text" and e.intervention == "0.9"]
+    random = [e for e in seen.effects if "random" in e.where and e.intervention == "0.9"]
+    assert boosted[0].change.low > max(0.0, random[0].change.high)
+
+
+def test_what_is_shown_is_measured_on_held_out_windows_in_order_of_presence(planted, tiny_text):
+    (seen,) = ask(planted, tiny_text, indices=(1,)).inspections
+    top, bottom, uniform = ([e.presence for e in chosen.excerpts] for chosen in seen.contexts)
+    assert top == sorted(top, reverse=True)
+    assert bottom == sorted(bottom)
+    assert bottom[-1] < min(uniform) + 1e-9 or bottom[0] <= min(seen.presences) + 1e-6
+    assert top[0] >= max(seen.presences) - 1e-6
+    assert seen.score_plus == pytest.approx(0.2)
+    assert seen.score_minus == pytest.approx(0.1)
+
+
+def test_the_effect_of_ablation_is_that_of_the_library_with_hooks(planted, tiny_text):
+    from pythia.corpus import read_corpus
+    from pythia.inspecting import WINDOWS
+
+    model, _ = planted
+    (seen,) = ask(planted, tiny_text).inspections
+    corpus = read_corpus(model, tiny_text, length=24)
+    windows, first = corpus.held_out[:WINDOWS], corpus.first_position
+    direction = random_directions(1, 32, Centring.MEAN, torch.Generator().manual_seed(4))[0]
+    logits = logits_by_hand(model, windows, direction, 0.0, skip=first)[:, first:-1]
+    ablated = -logits.log_softmax(-1).gather(-1, windows[:, first + 1 :, None]).mean()
+    logits = model.network(input_ids=windows).logits[:, first:-1]
+    clean = -logits.log_softmax(-1).gather(-1, windows[:, first + 1 :, None]).mean()
+    effect = next(e for e in seen.effects if e.where == "held-out text" and e.intervention == "0")
+    assert effect.items == len(windows)
+    assert effect.change.value == pytest.approx(float(ablated - clean), abs=1e-4)
+    assert effect.clean.value == pytest.approx(float(clean), abs=1e-4)
+
+
+def test_neighbours_are_the_nearest_of_the_file_but_not_the_direction_itself(planted, tiny_text):
+    _, found = planted
+    (seen,) = ask(planted, tiny_text, indices=(0,)).inspections
+    assert "direction 0" not in {one.name for one in seen.neighbours}
+    assert len(seen.neighbours) == 3
+    assert [one.cosine for one in seen.neighbours] == sorted((one.cosine for one in seen.neighbours), reverse=True)
+    (other,) = ask(planted, tiny_text, indices=(0,), sae=found).inspections
+    assert other.neighbours[0].name == "latent 0"
+    assert other.neighbours[0].cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_directions_of_other_weights_and_layers_out_of_range_are_refused(planted, tiny_text, tiny_model_folder):
+    _, found = planted
+    elsewhere = InspectionRequest(
+        directions=found, subject=Subject(model=str(tiny_model_folder), text=tiny_text), context=24
+    )
+    with pytest.raises(InputError, match="sha256"):
+        inspect_directions(elsewhere, inspector=inspect)
+    allowed = inspect_directions(dataclasses.replace(elsewhere, allow_other_model=True), inspector=inspect)
+    assert allowed.inspections[0].index == 3
+    with pytest.raises(InputError, match="a layer from 0 to 3"):
+        ask(planted, tiny_text, layer=4)
+    with pytest.raises(InputError, match=r"missing\.txt"):
+        ask(planted, tiny_text.with_name("missing.txt"))
+
+
+# --- Tied weights, a small vocabulary, no BOS: a model that reads characters ---------------------------------
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def characters(request, tmp_path_factory, tiny_text):
+    """A tied character model of this kind, and directions for it."""
+    folder = tmp_path_factory.mktemp(f"characters-{request.param}")
+    alphabet = sorted(set(tiny_text.read_text()))
+    words = {character: i for i, character in enumerate(alphabet)} | {"<unk>": len(alphabet)}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    core.decoder = tokenizers.decoders.Fuse()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>").save_pretrained(folder)
+    network = bare(request.param, vocabulary=len(words)).network.float()
+    network.config.tie_word_embeddings = True
+    network.tie_weights()
+    network.save_pretrained(folder)
+    model = load_model(str(folder))
+    found = tmp_path_factory.mktemp(f"found-{request.param}")
+    directions = random_directions(2, 24, CENTRING[request.param], torch.Generator().manual_seed(0))
+    config = {"layer": 0, "model": str(folder), "weights_sha256": model.weights_sha256}
+    save_directions(found, DirectionSet(directions=directions, config=config))
+    return model, found
+
+
+def test_a_tied_character_model_is_inspected_from_end_to_end(characters, tiny_text, tmp_path):
+    model, found = characters
+    assert tied(model)
+    assert "tied" in how_weighed(model)
+    assert model.bos is None
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    pairs = [{"clean_prefix": "The fox", "clean_answer": " jumps", "patch_answer": " jump"}] * 3
+    (tasks / "agreement.json").write_text("\n".join(map(json.dumps, pairs)))
+    request = InspectionRequest(
+        directions=found, subject=Subject(model=model.name, text=tiny_text), context=40, tasks=tasks, indices=(0, 1)
+    )
+    answer = inspect_directions(request, inspector=inspect)
+    assert [one.index for one in answer.inspections] == [0, 1]
+    for one in answer.inspections:
+        assert any("agreement 3 of 3" in note for note in one.notes), "what is left out is counted and told"
+        assert {e.where for e in one.effects} == {"held-out text", "held-out text, mean of 2 random directions"}
+        assert all(len(text) <= 2 for text, _ in one.promoted)
+    assert json.loads(json.dumps(answer.to_json(), allow_nan=False))["schema"] == 1
+
+
+def test_logit_weights_of_a_tied_rms_model_are_gains_times_embeddings():
+    model = bare("llama")
+    direction = torch.randn(1, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = logit_weights(model, direction)[0]
+    head = model.network.get_output_embeddings().weight
+    expected = [sum(float(head[v, i] * model.network.model.norm.weight[i] * direction[0, i]) for i in range(24))
+                for v in range(5)]  # fmt: skip
+    assert torch.allclose(weights[:5], torch.tensor(expected, dtype=torch.float64))
+    assert "untied" in how_weighed(model)
+
+
+# --- Task sets ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task_folder(tmp_path):
+    pairs = [
+        {"clean_prefix": "The quick brown", "clean_answer": " lazy", "patch_answer": " dog", "case": "x"},
+        {"clean_prefix": "The owls", "clean_answer": " wise", "patch_answer": " oaks"},
+        {"clean_prefix": "The owls", "clean_answer": " zebra crossing", "patch_answer": " jumps"},
+    ]
+    (tmp_path / "agreement").mkdir()
+    (tmp_path / "agreement" / "simple.json").write_text("\n".join(map(json.dumps, pairs)))
+    prompts = [
+        {"case_id": 0, "prompt": "When Paula and Lee got a plum, Lee gave it to", "answer": "Paula"},
+        {"case_id": 1, "prompt": "Nobody is named twice by Paula to", "answer": "Paula"},
+    ]
+    (tmp_path / "ioi.json").write_text(json.dumps(prompts))
+    (tmp_path / "notes.jsonl").write_text("not a task")
+    return tmp_path
+
+
+def test_both_formats_are_read_and_the_wrong_name_is_the_one_that_occurs_twice(task_folder):
+    first, second = read_tasks(task_folder)
+    assert first.name == "agreement/simple"
+    assert first.items[0] == TaskItem(prompt="The quick brown", right=" lazy", wrong=" dog")
+    assert second.items == (
+        TaskItem(prompt="When Paula and Lee got a plum, Lee gave it to", right=" Paula", wrong=" Lee"),
+    )
+
+
+def test_folders_without_task_sets_and_broken_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="task sets"):
+        read_tasks(tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match=r"broken\.json"):
+        read_tasks(tmp_path)
+
+
+def test_items_whose_answers_are_more_than_one_token_are_left_out_and_counted(task_folder, tiny_model_folder):
+    model = load_model(str(tiny_model_folder))
+    task = tokenise(model, read_tasks(task_folder)[0], seed=0)
+    assert (task.items, task.left_out, len(task.prompts)) == (3, 1, 2)
+
+
+def test_log_odds_are_those_of_the_library_one_prompt_at_a_time(tiny_model_folder):
+    model = load_model(str(tiny_model_folder))
+    items = [("The quick brown", " lazy", " dog"), ("The owls", " wise", " over"), ("Seven", " oaks", " dog")]
+    task = TaskSet(name="x", items=tuple(TaskItem(prompt=p, right=r, wrong=w) for p, r, w in items))
+    tokenised = tokenise(model, task, seed=0)
+    assert len(tokenised.prompts) == 3
+    found = log_odds(model, tokenised)
+    for number, prompt in enumerate(tokenised.prompts):
+        logits = model.network(input_ids=torch.tensor([prompt])).logits[0, -1]
+        right, wrong = tokenised.answers[number]
+        assert found[number] == pytest.approx(float(logits[right] - logits[wrong]), abs=1e-4)

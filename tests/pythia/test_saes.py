@@ -1,0 +1,368 @@
+"""Autoencoders on disk in three layouts, written here by hand; their latents against formulas written out in numpy."""
+
+import json
+import pickle
+import zipfile
+
+import numpy
+import pytest
+import safetensors.torch
+import torch
+
+from pythia.saes import available, read_for
+from sensverify.directions import MOST_LATENTS, load_directions
+from sensverify.errors import InputError
+from sensverify.sae_layouts import choose, layer_of, locate, read_sae
+
+WIDTH, LATENTS = 6, 10
+
+
+def parts(seed=0, width=WIDTH, latents=LATENTS):
+    """Random weights as float64 arrays; encoder and decoder ``[K, d]``."""
+    random = numpy.random.default_rng(seed)
+    return {
+        "encoder": random.normal(size=(latents, width)),
+        "decoder": random.normal(size=(latents, width)),
+        "encoder_bias": random.normal(size=latents),
+        "decoder_bias": random.normal(size=width),
+        "threshold": random.uniform(0, 1, size=latents),
+        "gate_bias": random.normal(size=latents),
+        "log_magnitude": 0.3 * random.normal(size=latents),
+    }
+
+
+def tensors(named):
+    return {name: torch.tensor(value, dtype=torch.float32).contiguous() for name, value in named.items()}
+
+
+def write_sae_lens(folder, w, drop=(), **config):
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {"W_enc": w["encoder"].T, "W_dec": w["decoder"], "b_enc": w["encoder_bias"], "b_dec": w["decoder_bias"]}
+    if config.get("architecture") == "jumprelu":
+        named["threshold"] = w["threshold"]
+    if config.get("architecture") == "gated":
+        del named["b_enc"]
+        named |= {"b_gate": w["gate_bias"], "r_mag": w["log_magnitude"], "b_mag": w["encoder_bias"]}
+    kept = {name: value for name, value in named.items() if name not in drop}
+    safetensors.torch.save_file(tensors(kept), folder / "sae_weights.safetensors")
+    settings = {"hook_name": "blocks.2.hook_resid_post", "d_in": w["decoder"].shape[1], "model_name": "pythia-70m"}
+    (folder / "cfg.json").write_text(json.dumps({**settings, **config}))
+    return folder
+
+
+def write_sparsify(folder, w, k=3):
+    folder.mkdir(parents=True)
+    named = {"encoder.weight": w["encoder"], "encoder.bias": w["encoder_bias"]}
+    named |= {"W_dec": w["decoder"], "b_dec": w["decoder_bias"]}
+    safetensors.torch.save_file(tensors(named), folder / "sae.safetensors")
+    (folder / "cfg.json").write_text(json.dumps({"k": k, "d_in": w["decoder"].shape[1], "num_latents": 0}))
+    return folder
+
+
+def write_dictionary(folder, w, extra=None, config=None, bias="bias"):
+    folder.mkdir(parents=True)
+    named = {"encoder.weight": w["encoder"], "encoder.bias": w["encoder_bias"]}
+    named |= {"decoder.weight": w["decoder"].T, bias: w["decoder_bias"], **(extra or {})}
+    torch.save(tensors(named), folder / "ae.pt")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps({"trainer": config}))
+    return folder
+
+
+def relu_latents(w, x):
+    return numpy.maximum((x - w["decoder_bias"]) @ w["encoder"].T + w["encoder_bias"], 0)
+
+
+def top_latents(w, x, k):
+    latents = relu_latents(w, x)
+    for row in latents:
+        row[numpy.argsort(row)[:-k]] = 0
+    return latents
+
+
+def jump_latents(w, x, threshold, *, off):
+    before = (x - off * w["decoder_bias"]) @ w["encoder"].T + w["encoder_bias"]
+    return numpy.where(before > threshold, numpy.maximum(before, 0), 0)
+
+
+def gated_latents(w, x):
+    linear = (x - w["decoder_bias"]) @ w["encoder"].T
+    magnitude = numpy.maximum(numpy.exp(w["log_magnitude"]) * linear + w["encoder_bias"], 0)
+    return magnitude * (linear + w["gate_bias"] > 0)
+
+
+X = numpy.random.default_rng(9).normal(size=(40, WIDTH))
+
+
+def agree(sae, w, latents):
+    assert numpy.allclose(sae.encode(torch.tensor(X)).numpy(), latents, atol=1e-5)
+    assert (latents > 0).any()
+    assert numpy.allclose(sae.decoder.numpy(), w["decoder"], atol=1e-6)
+    output = latents @ w["decoder"] + w["decoder_bias"]
+    assert numpy.allclose(sae.decode(sae.encode(torch.tensor(X))).numpy(), output, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "latents"),
+    [
+        ({"architecture": "standard"}, relu_latents),
+        ({"architecture": "topk", "k": 3}, lambda w, x: top_latents(w, x, 3)),
+        (
+            {"architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 2}},
+            lambda w, x: top_latents(w, x, 2),
+        ),
+        (
+            {"architecture": "jumprelu", "apply_b_dec_to_input": False},
+            lambda w, x: jump_latents(w, x, w["threshold"], off=False),
+        ),
+        ({"architecture": "gated"}, gated_latents),
+        (
+            {"architecture": "standard", "normalize_activations": "constant_norm_rescale"},
+            lambda w, x: relu_latents(w, x * WIDTH**0.5 / numpy.linalg.norm(x, axis=1, keepdims=True)),
+        ),
+        (
+            {"architecture": "standard", "normalize_activations": "layer_norm"},
+            lambda w, x: relu_latents(w, (x - x.mean(1, keepdims=True)) / (x.std(1, ddof=1, keepdims=True) + 1e-5)),
+        ),
+        (
+            {"architecture": "standard", "model_from_pretrained_kwargs": {"center_writing_weights": True}},
+            lambda w, x: relu_latents(w, x - x.mean(1, keepdims=True)),
+        ),
+    ],
+    ids=["standard", "topk", "topk of old", "jumprelu", "gated", "constant norm", "layer norm", "centred"],
+)
+def test_latents_of_sae_lens_are_those_of_the_formula(tmp_path, config, latents):
+    w = parts()
+    sae = read_sae(choose(write_sae_lens(tmp_path / "sae", w, **config)))
+    agree(sae, w, latents(w, X))
+    assert (sae.layer, sae.hook) == (2, "blocks.2.hook_resid_post")
+
+
+def test_the_k_largest_are_chosen_by_how_much_they_write_where_the_author_says_so(tmp_path):
+    w = parts()
+    config = {"architecture": "topk", "k": 2, "rescale_acts_by_decoder_norm": True}
+    sae = read_sae(choose(write_sae_lens(tmp_path / "sae", w, **config)))
+    lengths = numpy.linalg.norm(w["decoder"], axis=1)
+    written = relu_latents(w, X) * lengths
+    for row in written:
+        row[numpy.argsort(row)[:-2]] = 0
+    expected = (written / lengths) @ w["decoder"] + w["decoder_bias"]
+    assert numpy.allclose(sae.decode(sae.encode(torch.tensor(X))).numpy(), expected, atol=1e-4)
+
+
+def test_latents_of_sparsify_are_those_of_the_formula(tmp_path):
+    w = parts()
+    sae = read_sae(choose(write_sparsify(tmp_path / "layers.1", w)))
+    agree(sae, w, top_latents(w, X, 3))
+    assert sae.layer == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "config", "bias", "latents"),
+    [
+        (None, None, "bias", relu_latents),
+        ({"k": 3.0}, {"dict_class": "AutoEncoderTopK", "activation_dim": WIDTH}, "b_dec", None),
+        ({"k": 3.0, "threshold": 0.4}, {"dict_class": "BatchTopKSAE"}, "b_dec", "threshold"),
+    ],
+    ids=["relu", "topk", "by batches"],
+)
+def test_latents_of_dictionary_learning_are_those_of_the_formula(tmp_path, extra, config, bias, latents):
+    w = parts()
+    folder = write_dictionary(tmp_path / "resid_out_layer3" / "10_32", w, extra, config, bias)
+    expected = {None: top_latents(w, X, 3), "threshold": jump_latents(w, X, 0.4, off=True)}
+    sae = read_sae(choose(folder))
+    agree(sae, w, latents(w, X) if callable(latents) else expected[latents])
+    assert sae.layer == 3  # of the folder's name
+
+
+def test_a_gated_dictionary_and_one_in_the_names_of_sae_lens_are_read(tmp_path):
+    w = parts()
+    gated = tmp_path / "gated"
+    gated.mkdir()
+    named = {"encoder.weight": w["encoder"], "decoder.weight": w["decoder"].T, "decoder_bias": w["decoder_bias"]}
+    named |= {"gate_bias": w["gate_bias"], "r_mag": w["log_magnitude"], "mag_bias": w["encoder_bias"]}
+    torch.save(tensors(named), gated / "ae.pt")
+    agree(read_sae(choose(gated)), w, gated_latents(w, X))
+    jump = tmp_path / "jump"
+    jump.mkdir()
+    named = {"W_enc": w["encoder"].T, "W_dec": w["decoder"], "b_enc": w["encoder_bias"], "b_dec": w["decoder_bias"]}
+    torch.save(tensors({**named, "threshold": w["threshold"]}), jump / "ae.pt")
+    agree(read_sae(choose(jump)), w, jump_latents(w, X, w["threshold"], off=False))
+
+
+def test_a_hook_of_several_is_chosen_by_its_layer_and_others_are_refused_by_name(tmp_path):
+    kinds = {"layers.1": 1, "layers.2": 2, "layers.2.mlp": 3}
+    for hook, seed in kinds.items():
+        write_sparsify(tmp_path / hook, parts(seed))
+    assert {one.name for one in locate(tmp_path)} == set(kinds)
+    chosen = read_sae(choose(tmp_path, 2))
+    assert numpy.allclose(chosen.decoder.numpy(), parts(2)["decoder"], atol=1e-6)
+    with pytest.raises(InputError, match=r"after block 3, out of layers\.1, layers\.2, got"):
+        choose(tmp_path, 3)
+    with pytest.raises(InputError, match="2 of them"):
+        choose(tmp_path)
+    with pytest.raises(InputError, match="residual stream"):
+        choose(tmp_path / "layers.2.mlp")
+    assert sorted(available(tmp_path, depth=4)) == [1, 2]
+    assert sorted(available(tmp_path, depth=3)) == [1]  # block 2 is the last: nothing comes after it
+    with pytest.raises(InputError, match=r"after block 0 to 0.*got layers\.1"):
+        available(tmp_path, depth=2)
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer"),
+    [
+        ("blocks.3.hook_resid_post", 3), ("blocks.3.hook_resid_pre", 2), ("blocks.0.hook_resid_pre", -1),
+        ("blocks.3.hook_mlp_out", None), ("layers.4", 4), ("h.4", 4), ("gpt_neox.layers.11", 11),
+        ("layers.4.mlp", None), ("resid_post_layer_7", 7), ("resid_out_layer7", 7),
+        ("mlp_out_layer7", None), ("embed_tokens", None),
+    ],
+)  # fmt: skip
+def test_hooks_are_the_blocks_that_their_authors_mean(hook, layer):
+    assert layer_of(hook) == layer
+
+
+def test_another_width_is_refused(tmp_path):
+    place = choose(write_sae_lens(tmp_path / "sae", parts()))
+    assert read_for(place, WIDTH, "mine").width == WIDTH
+    with pytest.raises(InputError, match="width 32, the width of mine, got width 6"):
+        read_for(place, 32, "mine")
+
+
+class Bomb:
+    """Unpickled, it raises an error that is none of ours."""
+
+    def __reduce__(self):
+        return (_explode, ())
+
+
+def _explode():
+    raise KeyboardInterrupt("a pickle was run")
+
+
+def test_a_pickle_that_is_more_than_tensors_is_refused_and_not_run(tmp_path):
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    for content in ({"decoder.weight": Bomb()}, Bomb()):
+        torch.save(content, folder / "ae.pt")
+        with pytest.raises(InputError, match="nothing but tensors"):
+            read_sae(choose(folder))
+        (folder / "ae.pt").write_bytes(pickle.dumps(content))
+        with pytest.raises(InputError, match="nothing but tensors"):
+            read_sae(choose(folder))
+
+
+@pytest.mark.parametrize("write", [write_sae_lens, write_sparsify, write_dictionary])
+def test_a_truncated_file_is_refused_in_one_line(tmp_path, write):
+    folder = write(tmp_path / "layers.1", parts())
+    file = choose(folder).file
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    if write is write_dictionary:
+        assert not zipfile.is_zipfile(file)
+    with pytest.raises(InputError) as caught:
+        read_sae(choose(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["W_dec", "W_enc", "b_enc", "b_dec"])
+def test_a_missing_tensor_is_named(tmp_path, missing):
+    with pytest.raises(InputError, match=f"a tensor {missing}"):
+        read_sae(choose(write_sae_lens(tmp_path / "sae", parts(), drop=(missing,))))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("decoder", numpy.full((LATENTS, WIDTH), numpy.nan), "NaN or infinity in W_dec"),
+        ("encoder_bias", numpy.full(LATENTS, numpy.inf), "NaN or infinity in b_enc"),
+        ("decoder", numpy.zeros((LATENTS, WIDTH)), "other than zero"),
+        ("encoder", numpy.ones((LATENTS, WIDTH + 1)), "W_enc of shape"),
+        ("decoder_bias", numpy.ones(WIDTH - 1), "b_dec of shape"),
+    ],
+)
+def test_weights_that_cannot_be_right_are_refused(tmp_path, part, value, message):
+    with pytest.raises(InputError, match=message):
+        read_sae(choose(write_sae_lens(tmp_path / "sae", {**parts(), part: value})))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architecture": "temporal"}, "'temporal'"),
+        ({"normalize_activations": "batch_norm"}, "'batch_norm'"),
+        ({"architecture": "topk", "k": 0}, "k from 1 to 10"),
+        ({"d_in": 7}, "width 7, as its configuration says"),
+    ],
+)
+def test_switches_that_are_not_known_are_refused_by_name(tmp_path, config, message):
+    with pytest.raises(InputError, match=message):
+        read_sae(choose(write_sae_lens(tmp_path / "sae", parts(), **config)))
+
+
+def test_a_broken_configuration_and_a_folder_without_an_autoencoder_are_refused(tmp_path):
+    folder = write_sae_lens(tmp_path / "sae", parts())
+    for content in ("{", "[]"):
+        (folder / "cfg.json").write_text(content)
+        with pytest.raises(InputError, match=r"cfg\.json"):
+            choose(folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="none in it"):
+        locate(empty)
+    with pytest.raises(InputError, match="missing"):
+        locate(tmp_path / "nowhere")
+
+
+def test_directions_of_an_autoencoder_are_its_decoder_rows_a_sample_fixed_by_the_seed(tmp_path):
+    w = parts(latents=MOST_LATENTS + 50)
+    w["decoder"][0] = 0  # writes nothing, so that it has no direction
+    folder = write_sae_lens(tmp_path / "sae", w)
+    first, again, other = (load_directions(folder, seed=seed) for seed in (0, 0, 1))
+    assert len(first.latents) == MOST_LATENTS
+    assert first.latents.equal(again.latents)
+    assert not first.latents.equal(other.latents)
+    assert 0 not in first.latents.tolist() + other.latents.tolist()
+    rows = w["decoder"][first.latents.numpy()]
+    expected = rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+    assert numpy.allclose(first.directions.numpy(), expected, atol=1e-6)
+    assert (first.config["layer"], first.config["offset"]) == (2, 1)
+
+
+def test_the_score_command_takes_the_folder_of_an_autoencoder(tmp_path, tiny_model_folder, tiny_text, capsys):
+    from sensverify.cli import run
+
+    for hook in ("layers.1", "layers.1.mlp"):
+        write_sparsify(tmp_path / hook, parts(width=32, latents=20))
+    common = ["--model", str(tiny_model_folder), "--text", str(tiny_text), "--context", "16", "--json"]
+    assert run(["score", str(tmp_path), "--layer", "1", "--target", "2", *common]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["latents"] == list(range(20))
+    assert len(told["scores"]) == 20
+    assert set(told["groups"]) == {"autoencoder (+s)", "negated (−s)", "random"}
+    assert told["sae"]["layout"] == "sparsify"
+    assert run(["score", str(tmp_path), "--layer", "2", "--target", "3", *common]) == 2
+    complaint = capsys.readouterr().err
+    assert "layers.1" in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: write_sparsify(folder / "layers.1", parts(width=16)), "width 32"),
+        (lambda folder: write_sparsify(folder / "layers.1.mlp", parts(width=32)), "residual stream after block 0 to 2"),
+        (lambda folder: None, "a sparse autoencoder"),
+    ],
+    ids=["width", "hook", "nothing there"],
+)
+def test_verify_refuses_an_autoencoder_that_does_not_fit_before_anything_runs(
+    tmp_path, tiny_model_folder, tiny_text, capsys, spoil, told
+):
+    from sensverify.cli import run
+
+    spoil(tmp_path)
+    model = ["--model", str(tiny_model_folder), "--text", str(tiny_text)]
+    assert run(["verify", "pythia", "--claim", "PY-3", *model, "--sae", str(tmp_path)]) == 2
+    complaint = capsys.readouterr().err
+    assert told in complaint
+    assert complaint.count("\n") == 1
