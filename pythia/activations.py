@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import threading
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -25,6 +27,8 @@ import torch
 from torch import Tensor
 
 from sensverify.claims import Progress, silent
+
+_FETCHING = threading.RLock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +130,14 @@ class Gathered:
     target: Tensor
     others: Tensor | None
 
-    @functools.cached_property
+    @property
     def cache(self) -> Tensor:
         """``[b-a, 2, B, G, left + t + 1, e]``: keys and values at positions ``0..left-1``, ``left`` being the largest
         ``p``, then those at ``p+1..p+t`` and, last, ``p``. What is not on a context's left is 0 there."""
-        return self.store.keys_and_values(self.rows, self.positions, self.offset)
+        with _FETCHING:  # once, however many threads ask
+            if "fetched" not in vars(self):
+                vars(self)["fetched"] = self.store.keys_and_values(self.rows, self.positions, self.offset)
+            return typing.cast(Tensor, vars(self)["fetched"])
 
     @property
     def left(self) -> int:
@@ -144,7 +151,7 @@ class Gathered:
 
     def at(self, contexts: Tensor) -> Gathered:
         """The contexts of these numbers ``[N]``, which may repeat."""
-        if "cache" not in vars(self):  # a few of them are fetched sooner than all
+        if "fetched" not in vars(self):  # a few of them are fetched sooner than all
             return self.store.gather(self.rows[contexts], self.positions[contexts], self.offset)
         chosen = Gathered(
             store=self.store,
@@ -155,7 +162,7 @@ class Gathered:
             target=self.target[contexts],
             others=None if self.others is None else self.others[contexts],
         )
-        vars(chosen)["cache"] = self.cache[:, :, contexts]
+        vars(chosen)["fetched"] = self.cache[:, :, contexts]
         return chosen
 
 
@@ -231,9 +238,13 @@ def gather_together(cache: Tensor, rows: Tensor, positions: Tensor, offset: int)
     index = positions + torch.arange(offset + 1, device=positions.device)[:, None]
     longest = int(positions.max())
     beyond = torch.arange(longest, device=positions.device) >= positions[:, None]
-    left = cache[rows, :longest].masked_fill_(beyond[..., None, None, None, None], 0)
-    own = cache[rows, index.roll(-1, 0)].transpose(0, 1)
-    return torch.cat([left, own], 1).permute(2, 3, 0, 4, 1, 5).contiguous()
+    blocks, two, groups, width = cache.shape[2:]
+    gathered = cache.new_empty(blocks, two, len(rows), groups, longest + offset + 1, width)
+    for block in range(blocks):  # what is on the way is that of one block
+        left = cache[rows, :longest, block].masked_fill_(beyond[..., None, None, None], 0)
+        gathered[block, ..., :longest, :] = left.permute(2, 0, 3, 1, 4)
+    gathered[..., longest:, :] = cache[rows, index.roll(-1, 0)].permute(2, 3, 1, 4, 0, 5)
+    return gathered
 
 
 class Gathering:

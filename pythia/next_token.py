@@ -314,6 +314,8 @@ class NextTokenReadout(LanguageModelReadout):
     Raises :class:`~sensverify.errors.InputError` as that does, and for a target that is not the last block.
     """
 
+    closed_form = False
+
     def __init__(
         self,
         model: LanguageModel,
@@ -340,10 +342,6 @@ class NextTokenReadout(LanguageModelReadout):
         )
         self._norm = model.architecture.final_norm
         self.distance = NextTokenDivergence(model.architecture.unembedding)
-
-    @property
-    def angle_entries(self) -> None:
-        """There is no closed form."""
 
     def at(self, rows: Tensor, positions: Tensor) -> Batch[CleanRun]:
         """The contexts of windows ``rows [B]`` intervened on at ``positions [B]``; their target is final-normed."""

@@ -16,8 +16,9 @@ forms of the coefficients: their entries are inner products of ``V_s`` with vect
 the ``e`` dimensions of a head, not in the ``d`` of the stream. A pair (direction, context) costs ``H(2H + 2)e``
 multiplications; key, value and output projection would cost ``3d²``, forty times as many in Pythia-70M.
 
-No digits are lost: every term of ``δ`` vanishes with the intervention, and ``1 − cos`` is taken from ``‖δ‖²`` and the
-change in length.
+Small effects keep their digits: every term of ``δ`` vanishes with the intervention, and ``1 − cos`` is taken from
+``‖δ‖²`` and the change in length. Where activation and direction are nearly parallel the terms of ``V_s`` and ``V_x``
+cancel, and their squares twice as much; such pairs are read (:data:`sensverify.planes.NEARLY_PARALLEL_CLOSED`).
 """
 
 from __future__ import annotations
@@ -58,7 +59,6 @@ class OneBlock:
 
     def __init__(self, block: Block, offset: int) -> None:
         self.block, self.offset = block, offset
-        heads, groups, width = block.heads, block.groups, block.head_width
         heads, groups, width = block.heads, block.groups, block.head_width
         self._shape = (heads, groups, width)
         self._weight, shift = block.keys_and_values.folded.weight, block.keys_and_values.folded.bias

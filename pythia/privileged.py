@@ -53,6 +53,7 @@ class UnitReadout(LanguageModelReadout):
     units ready.
     """
 
+    closed_form = False
     _signs: Tensor | None = None
     _claims_privilege = True
 
@@ -109,10 +110,6 @@ class UnitReadout(LanguageModelReadout):
         """``[N, n]`` of activations ``x [N, d]``, the ``i``-th in context number ``contexts[i]`` of the batch."""
         return self._turn(self.units(super().read_pairs(batch, contexts, x)))
 
-    @property
-    def angle_entries(self) -> None:
-        """There is no closed form."""
-
     def entries_per_pair(self, left: int, *, gradient: bool, angles: bool = False) -> int:
         """As for any language model, and what the units make: what they see of the stream, with and without gate."""
         return super().entries_per_pair(left, gradient=gradient) + (12 if gradient else 5) * self.outputs
@@ -167,7 +164,9 @@ class NeuronReadout(UnitReadout):
         self.block = block_of_neurons(model, target)
         self._read_by: Block = model.architecture.blocks[self.block]
         if self.block == target:  # what is kept of the clean run is the same; only the last block ends earlier
-            self._suffix = Suffix(_without_mlp(model.architecture, target), layer=layer, target=target, offset=offset)
+            self._suffix = Suffix(
+                _without_mlp(model.architecture, target), layer=layer, target=target, offset=offset, closed=False
+            )
 
     @property
     def outputs(self) -> int:

@@ -41,6 +41,8 @@ class LanguageModelReadout:
     fit neither in memory nor on disk.
     """
 
+    closed_form = True
+    """Whether distances are asked for that a closed form may know: those of the residual stream itself."""
     thread_safe = True
     """Reading changes nothing (:mod:`sensverify.threads`)."""
 
@@ -66,7 +68,8 @@ class LanguageModelReadout:
         self.model, self.windows, self.first_position = model, windows, first_position
         self.layer, self.target, self.offset = layer, target, offset
         self.allowed = allowed or Allowed()
-        self._suffix = Suffix(model.architecture, layer=layer, target=target, offset=offset)
+        known = self.closed_form and torch.finfo(model.network.dtype).bits >= 32  # with fewer it is read
+        self._suffix = Suffix(model.architecture, layer=layer, target=target, offset=offset, closed=known)
         self._store = self._suffix.store(windows, keeping or Keeping(), _identity(model))
         self.positions = Positions(
             (windows.shape[0], windows.shape[1]),
@@ -139,7 +142,8 @@ class LanguageModelReadout:
         """
         if angles:
             heads = self._suffix.blocks[0].heads
-            return heads * (6 * heads + 24) + 40
+            # with what a direction has in each head, its gradient and its way there, shared by 16 contexts at least
+            return heads * (6 * heads + 24) + 40 + 3 * heads * self.width // 16
         block, depth = self._suffix.blocks[0], len(self._suffix.blocks)
         hidden, scores = len(block.mlp.into.weight), 2 * block.heads * left
         if not gradient:

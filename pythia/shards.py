@@ -19,8 +19,8 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,13 +145,17 @@ def sweep(folder: Path) -> None:
 
 
 def prune(cache: Path, prefix: str) -> None:
-    """Remove folders of ``cache`` whose name begins with ``prefix`` and that nobody has opened for a long time: what is
-    in them is computed again if it is ever asked for, and otherwise nobody would ever delete it."""
+    """Remove shards in folders of ``cache`` that are named ``prefix`` and a hash, and that nobody has opened for a long
+    time: what is in them is computed again if it is ever asked for, and otherwise nobody would ever delete it. Anything
+    else that lies there, and a folder with something else in it, stays."""
     with contextlib.suppress(OSError):
         for folder in cache.glob(f"{prefix}*"):
+            ours = re.fullmatch(re.escape(prefix) + "[0-9a-f]{24}", folder.name) and folder.is_dir()
             with contextlib.suppress(OSError):
-                if folder.is_dir() and time.time() - folder.stat().st_mtime > FORGOTTEN:
-                    shutil.rmtree(folder)
+                if ours and time.time() - folder.stat().st_mtime > FORGOTTEN:
+                    for path in (*folder.glob("[0-9]*.safetensors"), *folder.glob(".*.safetensors.*")):
+                        path.unlink()
+                    folder.rmdir()
 
 
 def _read_all(stream: BinaryIO, into: memoryview, place: int) -> None:

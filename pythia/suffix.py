@@ -105,11 +105,13 @@ class PlanarStream(Stream):
 class Suffix:
     """The suffix of a transformer from block ``layer + 1`` to block ``target``, read ``offset`` tokens later."""
 
-    def __init__(self, architecture: Architecture, *, layer: int, target: int, offset: int) -> None:
+    def __init__(
+        self, architecture: Architecture, *, layer: int, target: int, offset: int, closed: bool = True
+    ) -> None:
         self.layer, self.target, self.offset = layer, target, offset
         self.architecture = architecture
         self.blocks = architecture.blocks[layer + 1 : target + 1]
-        closed = len(self.blocks) == 1 and offset > 0 and self.blocks[0].parallel
+        closed = closed and len(self.blocks) == 1 and offset > 0 and self.blocks[0].parallel
         self.one_block = OneBlock(self.blocks[0], offset) if closed else None
 
     # --- The clean pass ----------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def packed(state: SearchState, configuration: dict[str, Any]) -> bytes:
             "at_once": json.dumps(state.chunking.limit),
             "contexts_at_once": json.dumps(state.chunking.contexts),
             "pairs_at_once": json.dumps(state.chunking.pairs),
+            "threads": json.dumps(torch.get_num_threads()),
             "configuration": _canonical(configuration),
         },
     )
@@ -108,6 +109,8 @@ def load_checkpoint(
         state = _state(payload, folder, configuration, device)
         for other in damaged:
             warn(f"the checksum of {other} does not fit: going on from {path}, step {state.step}")
+        if (threads := _threads(payload)) not in (None, torch.get_num_threads()):
+            warn(f"begun with {threads} threads and going on with {torch.get_num_threads()}: sums may round otherwise")
         return state
     if damaged:
         raise InputError(
@@ -116,6 +119,12 @@ def load_checkpoint(
             remedy="delete what is damaged and start the search again",
         )
     return None
+
+
+def _threads(payload: bytes) -> int | None:
+    """With how many threads of torch's the checkpoint was written; None in those of earlier versions."""
+    known = _header(payload).get("threads")
+    return None if known is None else int(known)
 
 
 def settle(folder: Path) -> None:

@@ -279,13 +279,13 @@ def _each(
         tables = Tables(max(readout.width, clean.shape[-1]), closed=False)
     size = chunking.size(tables, clean, count, contexts)
     shared = bool(getattr(readout, "thread_safe", False)) and clean.device.type == "cpu"
-    threads = tables.lots(count, size, len(clean)) if shared else 1
+    threads = min(size, tables.lots(count, size, len(clean))) if shared else 1
     if threads == 1:
         with tables.threads(size * len(clean)):
             return [work(lot) for lot in _lots(count, size)]
-    # So many rounds, all threads at work in each, none with much more than another.
+    # So many rounds, all threads at work in each, none with much more than another, together never more than ``size``.
     rounds = -(-count // size)
-    return in_threads(work, _lots(count, -(-count // (rounds * threads))), threads)
+    return in_threads(work, _lots(count, min(size // threads, -(-count // (rounds * threads)))), threads)
 
 
 def _lots(count: int, size: int) -> list[slice]:

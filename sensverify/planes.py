@@ -25,9 +25,10 @@ from sensverify.interventions import set_presence, set_presence_of_pairs
 from sensverify.readout import Batch, Readout
 from sensverify.scoring import angular_distance, derivatives
 
-NEARLY_PARALLEL = 0.03
+NEARLY_PARALLEL, NEARLY_PARALLEL_CLOSED = 0.03, 0.25
 """The sine of the angle between activation and direction below which a pair goes the long way: about five of the seven
-digits of float32 are left at it."""
+digits of float32 are left at it. The latter is for distances that are known without reading: they are made of squares
+of what cancels, and lose twice as many."""
 
 
 class PlanarReadout(Readout, Protocol):
@@ -88,7 +89,9 @@ class Plane:
     Raises ``ValueError`` for a direction that vanishes under centring.
     """
 
-    def __init__(self, x: Tensor, directions: Tensor, centring: Centring) -> None:
+    def __init__(
+        self, x: Tensor, directions: Tensor, centring: Centring, nearly_parallel: float = NEARLY_PARALLEL
+    ) -> None:
         self.x, self.centring = x, centring
         self.directions = unit_directions(directions, centring).to(x)
         self.centred = centring.project(x).double()
@@ -96,7 +99,7 @@ class Plane:
         self.lengths = torch.where(lengths > 0, lengths, 1.0)
         rho, self.scale = _presences(self.directions.detach().double(), self.centred, self.lengths)
         # a zero activation, and NaN, among them
-        self.is_steep = ~((1 - rho) * (1 + rho) * (lengths > 0) > NEARLY_PARALLEL**2)
+        self.is_steep = ~((1 - rho) * (1 + rho) * (lengths > 0) > nearly_parallel**2)
         self.steep = self.is_steep.nonzero()
         self.rho = rho.masked_fill(self.is_steep, 0.0) if len(self.steep) else rho
 
@@ -169,7 +172,7 @@ def read_moved(
     for alpha in (torch.as_tensor(alpha, dtype=batch.x.dtype, device=batch.x.device) for alpha in alphas):
         y = readout.read_plane(batch, plane.directions, *plane.coordinates(alpha))
         if len(which):
-            y = y.index_put((which, context), readout.read_pairs(batch, context, plane.outcomes(alpha)))
+            y = y.index_put((which, context), _read_pairs(readout, batch, context, plane.outcomes(alpha)))
         answers.append(y)
     return answers
 
@@ -181,13 +184,19 @@ def angles_moved(
     None. ``directions [S, d]``, in which it is differentiable; ``alpha`` is ``[B]`` or ``[S, B]``."""
     if not _is_angular(readout) or torch.finfo(batch.x.dtype).bits < 32:
         return None
-    plane = Plane(batch.x, directions, readout.centring)
+    plane = Plane(batch.x, directions, readout.centring, NEARLY_PARALLEL_CLOSED)
     distances = readout.read_angles(batch, plane.directions, *plane.coordinates(alpha))
     if distances is None or not len(plane.steep):
         return distances
     which, context = plane.steep.T
-    outcomes = readout.read_pairs(batch, context, plane.outcomes(alpha))
+    outcomes = _read_pairs(readout, batch, context, plane.outcomes(alpha))
     return distances.index_put((which, context), angular_distance(clean[context], outcomes))
+
+
+def _read_pairs(readout: PlanarReadout, batch: Batch[Any], contexts: Tensor, x: Tensor) -> Tensor:
+    """As the read-out has it, no more pairs at once than there are contexts: each may take a context of its own."""
+    lots = zip(torch.split(contexts, len(batch)), torch.split(x, len(batch)), strict=True)
+    return torch.cat([readout.read_pairs(batch, *lot) for lot in lots])
 
 
 def combine(

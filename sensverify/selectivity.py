@@ -293,5 +293,10 @@ def estimate_groups(
 @torch.no_grad()
 def null_effects(readout: Readout, batch: Batch[Any], directions: Tensor) -> Concentrations:
     """Setting each presence to what it already is: the null control, ``1/n`` everywhere but for rounding."""
-    rho = presence(batch.x, directions, readout.centring)
-    return effects(readout, batch, readout.clean(batch), directions, rho)
+    clean, rho = readout.clean(batch), presence(batch.x, directions, readout.centring)
+    size = directions_at_once(clean, readout.width)
+    lots = zip(torch.split(directions, size), torch.split(rho, size), strict=True)
+    found = [effects(readout, batch, clean, *lot) for lot in lots]
+    return Concentrations(
+        values=torch.cat([one.values for one in found]), sizes=torch.cat([one.sizes for one in found])
+    )

@@ -293,5 +293,7 @@ def null_effects(
     readout: Readout, batch: Batch[Any], directions: Tensor, distance: Distance = angular_distance
 ) -> Tensor:
     """Effects ``[S, B]`` of setting each presence to what it already is: the null control, 0 up to rounding."""
-    rho = presence(batch.x, directions, readout.centring)
-    return effects(readout, batch, readout.clean(batch), directions, rho, distance)
+    clean, rho = readout.clean(batch), presence(batch.x, directions, readout.centring)
+    size = Tables.of(readout, clean, Probe(distance=distance)).directions(len(clean), clean.device)
+    lots = zip(torch.split(directions, size), torch.split(rho, size), strict=True)
+    return torch.cat([effects(readout, batch, clean, *lot, distance) for lot in lots])

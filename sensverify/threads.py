@@ -32,8 +32,10 @@ def in_threads(work: Callable[[T], R], lots: Sequence[T], threads: int) -> list[
         with torch.set_grad_enabled(recording):
             return work(lot)
 
-    futures = [_pool(os.getpid(), threads).submit(alone, lot) for lot in lots]
+    futures: list[concurrent.futures.Future[R]] = []
     try:
+        for lot in lots:
+            futures.append(_pool(os.getpid(), threads).submit(alone, lot))
         concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
     finally:
         for future in futures:

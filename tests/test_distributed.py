@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sensverify import chunking, parts, unattended, waiting
+from sensverify import chunking, parts, sensitivity, unattended, waiting
 from sensverify.checkpoints import load_checkpoint, save_checkpoint
 from sensverify.chunking import Chunking, planned
 from sensverify.claims import Subject
@@ -251,6 +251,37 @@ def test_no_more_pairs_are_asked_for_at_once_than_a_budget_allows_and_results_ag
         assert max(asked) >= min(5 * factor, options.directions * options.contexts)  # and it is made use of
     agree(found[1], found[100])
     assert found[1].chunking.used_contexts < found[100].chunking.used_contexts
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(1, 4), (5, 4), (5, 16), (7, 2)])
+def test_threads_together_work_on_no_more_than_is_allowed_at_once(limit, threads, monkeypatch):
+    at_once, lock, most = [0], threading.Lock(), []
+
+    class Shared(Text):
+        thread_safe = True
+
+        def read(self, batch, x):
+            with lock:
+                at_once[0] += len(x)
+                most.append(at_once[0])
+            time.sleep(0.002)
+            answer = Text.read(self, batch, x)
+            with lock:
+                at_once[0] -= len(x)
+            return answer
+
+    monkeypatch.setattr(sensitivity, "LEAST_LOT", 1)
+    usual = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        options = dataclasses.replace(OPTIONS, directions=20)
+        given = parts.draw(Shared(), options, 14, torch.Generator().manual_seed(1), Chunking())
+        directions = random_directions(20, WIDTH, Shared().centring, torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            parts.look(Shared(), options, given, directions, Chunking(limit=limit))
+    finally:
+        torch.set_num_threads(usual)
+    assert max(most) <= limit
 
 
 def test_what_contexts_take_counts_as_well():

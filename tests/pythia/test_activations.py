@@ -139,15 +139,20 @@ def test_all_activations_are_walked_through_in_order_from_both(tmp_path):
 
 
 def test_activations_that_nobody_has_opened_for_a_month_are_removed_and_nothing_else(tmp_path):
-    names = ("activations-old", "activations-new", "activations-mine", "other-old")
+    old, new, mine, full = (f"activations-{letter * 24}" for letter in "abcd")
+    names = (old, new, mine, full, "activations-thesis", "other-" + "a" * 24)
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "000000.safetensors").write_bytes(b"x")
+    (tmp_path / full / "notes.txt").write_text("mine")
     month = time.time() - 31 * 24 * 3600
-    for name in ("activations-old", "activations-mine", "other-old"):
-        os.utime(tmp_path / name, (month, month))
-    DiskStore(clean_pass(), tmp_path / "activations-mine")
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(names) - {"activations-old"}
+    for name in names:
+        if name != new:
+            os.utime(tmp_path / name, (month, month))
+    DiskStore(clean_pass(), tmp_path / mine)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(names) - {old}
+    assert (tmp_path / full / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "activations-thesis/000000.safetensors").exists()
 
 
 # --- What may happen to files ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -330,3 +331,19 @@ def test_every_part_of_the_closed_form_matters(part):
     state = dataclasses.replace(batch.state, one_block=dataclasses.replace(context, **wrong))
     other = effects(readout, dataclasses.replace(batch, state=state), clean, directions.double(), alpha)
     assert relative_error(other, right) > 1e-4
+
+
+@pytest.mark.parametrize("sine", [0.02, 0.1, 0.2, 0.3, 0.5])
+def test_directions_near_an_activation_keep_their_digits(sine):
+    """There the closed form would lose twice the digits that a read loses."""
+    readout, batch, directions = one_block_later()
+    exact, batch_exact, _ = one_block_later(dtype=torch.float64)
+    x = readout.centring.project(batch_exact.x)[0]
+    x = x / x.norm()
+    across = readout.centring.project(directions.double())
+    across = across - (across @ x)[:, None] * x
+    near = math.sqrt(1 - sine**2) * x + sine * across / across.norm(dim=1, keepdim=True)
+    alpha = torch.full((len(batch),), 0.5)
+    ours = effects(readout, batch, readout.clean(batch), near.float(), alpha)
+    theirs = effects(exact, batch_exact, exact.clean(batch_exact), near.float().double(), alpha.double())
+    assert relative_error(ours[:, :1].double(), theirs[:, :1]) < 5e-5
