@@ -23,17 +23,23 @@ HERE = Path(__file__).parent
 SITES = ("b=a+1,t=1", "b=a+1,t=0", "b=a+1,t=5", "a=2,b=5,t=1")
 OTHERS = {"plain": "hooks, whole model", "cached": "hooks, stopped early", "transformer_lens": "TransformerLens"}
 USUAL = {"S": 64, "B": 16, "context": 150, "depth": 6}
-GROWING = {"S": "directions", "B": "contexts", "context": "tokens in a context", "depth": "blocks of the model"}
+GROWING = {
+    "S": "directions",
+    "B": "contexts",
+    "context": "tokens in a context",
+    "depth": "blocks of the model, all but 3 recomputed",
+}
 
 
 def main() -> None:
     """Read, draw, write."""
     rows = json.loads((HERE / "results" / "effects.json").read_text(encoding="utf-8"))["rows"]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     rates(left, rows)
     growth(right, rows)
     out = HERE.parent / "docs" / "speed.svg"
     figure.savefig(out, metadata={"Date": None})
+    print(json.dumps({"schema": 1, "drawn": out.name}))
 
 
 def rates(axes: Axes, rows: list[dict[str, Any]]) -> None:
@@ -51,7 +57,7 @@ def rates(axes: Axes, rows: list[dict[str, Any]]) -> None:
             axes.plot(*zip(*points, strict=True), linestyle="--", marker=".", label=f"{label}, {SITES[0]}")
     axes.set(xscale="log", yscale="log", xlabel="directions at once (S)", ylabel="pairs per second")
     axes.set_title("Effects with their gradient, 16 contexts of 150 tokens", fontsize=10)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncol=2, frameon=False)
 
 
 def growth(axes: Axes, rows: list[dict[str, Any]]) -> None:
@@ -72,7 +78,7 @@ def growth(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.plot(ends, ends, color="grey", linewidth=0.7, linestyle=":", label="in proportion")
     axes.set(xscale="log", yscale="log", xlabel="times the usual size", ylabel="times the usual time")
     axes.set_title("How the time of one evaluation grows", fontsize=10)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.16), ncol=2, frameon=False)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from pythia.embedded import FOLDER
 from pythia.loading import LanguageModel, import_transformers
+from pythia.next_token import NextTokenReadout
 from pythia.operations import Work, multiplications
 from pythia.readout import LanguageModelReadout
 from sensverify.chunking import Chunking
@@ -39,8 +40,9 @@ from sensverify.geometry import random_directions
 from sensverify.interventions import set_presence
 from sensverify.memory import largest_resident
 from sensverify.parts import Whole, climb
-from sensverify.scoring import angular_distance
+from sensverify.scoring import angular_distance, kullback_leibler
 from sensverify.search_state import SearchOptions
+from sensverify.sensitivity import Probe
 
 ALPHA = 0.5
 OTHERS = ("plain", "cached", "transformer_lens")
@@ -50,7 +52,8 @@ OTHERS = ("plain", "cached", "transformer_lens")
 class Case:
     """One row: ``layer`` a, ``target`` b, ``offset`` t, ``S`` directions, ``B`` contexts of ``length`` tokens.
 
-    ``depth`` blocks; ``others``: which of :data:`OTHERS` are timed beside ours, for about ``seconds`` each.
+    ``depth`` blocks; ``others``: which of :data:`OTHERS` are timed beside ours, for about ``seconds`` each. ``kl``: the
+    divergence of the next-token distribution in place of the angle of the residual stream, at the last block.
     """
 
     layer: int = 2
@@ -62,12 +65,13 @@ class Case:
     depth: int = 6
     seconds: float = 3.0
     others: tuple[str, ...] = OTHERS
+    kl: bool = False
 
     @property
     def name(self) -> str:
         """As results call it."""
         apart = "b=a+1" if self.target == self.layer + 1 else f"a={self.layer},b={self.target}"
-        return f"{apart},t={self.offset}"
+        return f"{apart},t={self.offset}{',KL' if self.kl else ''}"
 
 
 def cases(*, quick: bool, seconds: float) -> Iterator[Case]:
@@ -86,6 +90,8 @@ def cases(*, quick: bool, seconds: float) -> Iterator[Case]:
                     continue  # among the first
                 yield (of if directions == 64 else alone)(target=target, offset=offset, directions=directions)
     yield of(layer=0, target=5)
+    for directions in (1, 64):
+        yield (of if directions == 64 else alone)(target=5, directions=directions, kl=True)
     for contexts in (4, 64, 256):
         yield alone(contexts=contexts)
     yield alone(directions=256, contexts=64)
@@ -157,7 +163,8 @@ def row(case: Case) -> dict[str, Any]:
     model = random_model_of_70m_shape(case.depth)
     windows = torch.randint(50_000, (case.contexts, case.length), generator=torch.Generator().manual_seed(0))
     before = largest_resident()
-    readout = LanguageModelReadout(model, windows, layer=case.layer, target=case.target, offset=case.offset)
+    kind = NextTokenReadout if case.kl else LanguageModelReadout
+    readout = kind(model, windows, layer=case.layer, target=case.target, offset=case.offset)
     pairs = case.directions * case.contexts
     ways = {"ours": (ours(readout, case, fresh=False), pairs), "fresh": (ours(readout, case, fresh=True), pairs)}
     ways["fresh"][0]()  # before the others, so that the memory is ours
@@ -172,6 +179,8 @@ def row(case: Case) -> dict[str, Any]:
     left = case.length - 1 - case.offset
     work = Work(directions=case.directions, contexts=case.contexts, left=left)
     operations = 2 * multiplications(readout.suffix, work)
+    if case.kl:  # the unembedding, once for the divergence and once for its gradient
+        operations += 4 * work.pairs * model.architecture.unembedding.weight.numel()
     speed = matrix_rate()
     return {
         "case": case.name,
@@ -246,7 +255,8 @@ def ours(readout: LanguageModelReadout, case: Case, *, fresh: bool) -> Callable[
     """All directions on all contexts; ``fresh``: contexts are selected from the clean pass anew in every call."""
     rows, positions = torch.arange(case.contexts), _positions(case)
     start = random_directions(case.directions, readout.width, readout.centring, torch.Generator().manual_seed(1))
-    options = SearchOptions(directions=case.directions)
+    probe = Probe(distance=readout.distance) if isinstance(readout, NextTokenReadout) else Probe()
+    options = SearchOptions(directions=case.directions, probe=probe)
     kept = readout.at(rows, positions)
 
     def work() -> None:
@@ -265,20 +275,20 @@ def plain(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], Non
         with torch.no_grad():
             clean = hooked.read(None)
         leaf = hooked.direction.clone().requires_grad_()
-        torch.autograd.grad(angular_distance(clean, hooked.read(leaf)).mean(), leaf)
+        torch.autograd.grad(hooked.distance(clean, hooked.read(leaf)).mean(), leaf)
 
     return work
 
 
 def cached(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None]:
     """The same with the clean read-out kept, stopped at the block that is read."""
-    hooked = _Hooked(model, windows, case, stops=True)
+    hooked = _Hooked(model, windows, case, stops=not case.kl)
     with torch.no_grad():
         clean = hooked.read(None)
 
     def work() -> None:
         leaf = hooked.direction.clone().requires_grad_()
-        torch.autograd.grad(angular_distance(clean, hooked.read(leaf)).mean(), leaf)
+        torch.autograd.grad(hooked.distance(clean, hooked.read(leaf)).mean(), leaf)
 
     return work
 
@@ -290,14 +300,15 @@ class _Hooked:
         """The block that is read has run."""
 
     def __init__(self, model: LanguageModel, windows: Tensor, case: Case, *, stops: bool = False) -> None:
-        self.model, self.windows, self.stops = model, windows, stops
+        self.model, self.windows, self.stops, self.kl = model, windows, stops, case.kl
+        self.distance = kullback_leibler if case.kl else angular_distance
         self.rows, self.positions, self.offset = torch.arange(case.contexts), _positions(case), case.offset
         self.centring = model.architecture.centring
         self.direction = random_directions(1, model.width, self.centring, torch.Generator().manual_seed(1))
         self.written, self.read_from = (model.architecture.modules[i] for i in (case.layer, case.target))
 
     def read(self, direction: Tensor | None) -> Tensor:
-        """``[B, d]``, with the presence of ``direction [1, d]`` set, or clean."""
+        """``[B, d]``, or logits ``[B, V]``, with the presence of ``direction [1, d]`` set, or clean."""
         kept: list[Tensor] = []
 
         def replace(_module: object, _inputs: object, output: Tensor) -> Tensor:
@@ -314,7 +325,9 @@ class _Hooked:
         if direction is not None:
             handles.append(self.written.register_forward_hook(replace))
         try:
-            self.model.network(self.windows)
+            logits = self.model.network(self.windows).logits
+            if self.kl:
+                return logits[self.rows, self.positions + self.offset]
         except self.Reached:
             pass
         finally:
@@ -324,7 +337,10 @@ class _Hooked:
 
 
 def transformer_lens(model: LanguageModel, windows: Tensor, case: Case) -> Callable[[], None] | None:
-    """*plain* with the hooks of TransformerLens (4 or later) on a copy of the same weights; None without it."""
+    """*plain* with the hooks of TransformerLens (4 or later) on a copy of the same weights; None without it, and for
+    divergences."""
+    if case.kl:
+        return None
     try:
         from transformer_lens.model_bridge import TransformerBridge
     except ImportError:

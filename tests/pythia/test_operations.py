@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pythia import speed
 from pythia.operations import Work, multiplications
 from pythia.readout import LanguageModelReadout
+from sensverify.scoring import angular_distance
 from sensverify.sensitivity import effects
 
 transformers = pytest.importorskip("transformers")
@@ -85,21 +86,24 @@ def test_ways_of_measuring_take_turns_until_each_has_had_its_time():
     assert set(calls[:4]) == {"one", "other"}
 
 
-@pytest.mark.parametrize("site", [(2, 3, 1), (2, 5, 1), (2, 3, 0)])
+@pytest.mark.parametrize("site", [(2, 3, 1, False), (2, 5, 1, False), (2, 3, 0, False), (2, 5, 1, True)])
 def test_all_ways_measure_the_same_thing(site):
     """Hooks on the whole model, hooks stopped early and ours give one distance: what is timed is one computation."""
-    layer, target, offset = site
-    case = speed.Case(layer=layer, target=target, offset=offset, directions=1, contexts=3, length=20)
+    layer, target, offset, kl = site
+    case = speed.Case(layer=layer, target=target, offset=offset, directions=1, contexts=3, length=20, kl=kl)
     model = speed.random_model_of_70m_shape()
     windows = torch.randint(50_000, (3, 20), generator=torch.Generator().manual_seed(0))
-    readout = LanguageModelReadout(model, windows, layer=layer, target=target, offset=offset)
-    batch = readout.at(torch.arange(3), speed._positions(case))
-    mine = effects(
-        readout, batch, readout.clean(batch), speed._Hooked(model, windows, case).direction, torch.full((3,), 0.5)
+    kind = speed.NextTokenReadout if kl else LanguageModelReadout
+    readout = kind(model, windows, layer=layer, target=target, offset=offset)
+    batch, distance = (
+        readout.at(torch.arange(3), speed._positions(case)),
+        getattr(readout, "distance", angular_distance),
     )
-    for stops in (False, True):
+    direction = speed._Hooked(model, windows, case).direction
+    mine = effects(readout, batch, readout.clean(batch), direction, torch.full((3,), 0.5), distance)
+    for stops in (False,) if kl else (False, True):
         hooked = speed._Hooked(model, windows, case, stops=stops)
-        found = speed.angular_distance(hooked.read(None), hooked.read(hooked.direction))
+        found = hooked.distance(hooked.read(None), hooked.read(hooked.direction))
         torch.testing.assert_close(found, mine[0], rtol=1e-4, atol=1e-9)
 
 
