@@ -1,6 +1,13 @@
-"""PY-3: decoder directions of sparse autoencoders against random ones, on held-out contexts, layer by layer."""
+"""PY-3: decoder directions of sparse autoencoders against random ones, on held-out contexts, layer by layer.
+
+An autoencoder of another model, or one with weights that are no good, has directions too, and they have scores. About
+autoencoders these say nothing: what explains no more of the model's activations than their mean does is none of it.
+"""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
 
 from pythia import compared_exhibits, group_scores, subject
 from pythia.compared import RANDOM, SAE, layers
@@ -10,7 +17,7 @@ from pythia.subject import prediction
 from sensverify.claims import Run
 from sensverify.exhibits import Histogram
 from sensverify.predictions import Side
-from sensverify.verdicts import Finding
+from sensverify.verdicts import Finding, Status
 
 PREDICTION = "PY-3"
 SIDE: Side = "low"
@@ -25,7 +32,7 @@ def preflight(run: Run) -> None:
 def check_sae_against_random(run: Run) -> Finding:
     """PY-3 on the run's model: the user's autoencoder where there is one, else our own."""
     rows = _rows(run)
-    return judge_layers(
+    finding = judge_layers(
         {layer: row.ratio(SAE, RANDOM) for layer, row in rows.items()},
         *prediction(run, PREDICTION, SIDE),
         rows=rows,
@@ -34,6 +41,20 @@ def check_sae_against_random(run: Run) -> Finding:
             "layers": {f"layer {layer}": group_scores.evidence(row) for layer, row in rows.items()},
         },
         exhibits=(*compared_exhibits.exhibits(rows, run.subject.model), *map(_histogram, rows.values())),
+    )
+    return unless_it_explains_nothing(finding, rows)
+
+
+def unless_it_explains_nothing(finding: Finding, rows: Mapping[int, LayerScores]) -> Finding:
+    """``finding``, or INCONCLUSIVE where the autoencoder of a layer explains none of the held-out variance."""
+    explained = {layer: float(row.sae["held_out_variance_explained"]) for layer, row in rows.items()}
+    failed = {layer: share for layer, share in explained.items() if not share > 0}  # NaN included
+    if not failed:
+        return finding
+    told = ", ".join(f"{share:.3g} at layer {layer}" for layer, share in failed.items())
+    reason = f"the autoencoder is none of this model: variance explained of held-out activations is {told}, not above 0"
+    return dataclasses.replace(
+        finding, status=Status.INCONCLUSIVE, witness=None, evidence={"reason": reason, **finding.evidence}
     )
 
 

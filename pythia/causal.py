@@ -9,6 +9,7 @@ the readings of any direction agree, and the evidence says by how much those of 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from pythia.causal_readings import (
     agree,
     largest_null_change,
     readings,
+    resampled_tokens,
 )
 from pythia.logit_weights import seen_tokens
 from pythia.next_token import NextTokenReadout
@@ -39,13 +41,18 @@ from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Heatmap, IntervalRow, Intervals, Table
 from sensverify.multiplicity import holm
 from sensverify.predictions import JUDGED, Prediction, judged
-from sensverify.statistics import Interval, seed_mean
+from sensverify.statistics import Interval, bootstrap_weights
 from sensverify.verdicts import Finding, Status
 
 JUDGED_READINGS = (WEIGHTS, ABLATION, PINNED)
 PAIRS = tuple(itertools.combinations(JUDGED_READINGS, 2))
 GROUPS = (compared.FOUND, compared.SAE, compared.RANDOM)
-LEVEL = 0.05
+SHOWN = (*PAIRS, *((BOOST, other) for other in JUDGED_READINGS))
+LEVEL, TAIL = 0.05, 0.025
+RESAMPLES = 2000
+BEYOND_EITHER_END = 5
+"""At least so many resamples lie beyond either end of an interval."""
+SINGLE = ", single 95 % interval; refuted only by those that hold together"
 
 PREDICTION = Prediction(
     id="PY-9",
@@ -118,97 +125,145 @@ def check_reversed(run: Run) -> Finding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One pair of readings at one layer: agreement, its interval over directions, the chance of it by permutation."""
+    """One pair of readings of one group at one layer, with agreement beyond chance in resamples of tokens, ``[R, S]``.
+
+    Resample ``r`` is of the same tokens in all groups and pairs of a layer.
+    """
 
     layer: int
     pair: tuple[str, str]
     agreement: Agreement
-    beyond_chance: Interval
-    p_value: float
+    resampled: Tensor
+    seed: int
 
     @property
     def name(self) -> str:
         """As tables and evidence have it."""
         return f"{self.pair[0]} and {self.pair[1]}, layer {self.layer}"
 
+    @property
+    def value(self) -> float:
+        """Agreement beyond chance, mean over directions."""
+        return float(self.agreement.beyond_chance.mean())
 
-def compare(row: Measured, group: str, pairs: Sequence[tuple[str, str]], *, seed: int) -> list[Compared]:
+    @functools.cached_property
+    def beyond_chance(self) -> Interval:
+        """With the 95 % interval of this pair alone."""
+        return self.interval(TAIL)
+
+    def interval(self, tail: float) -> Interval:
+        """Bootstrap over tokens and directions, ``tail`` left out at either end."""
+        return _between(self.value, self.means(torch.Generator().manual_seed(self.seed + 59)), tail)
+
+    def means(self, generator: torch.Generator) -> Tensor:
+        """``[R]``: the mean over directions, these resampled too."""
+        resamples, directions = self.resampled.shape
+        return (bootstrap_weights(directions, resamples, generator) * self.resampled).sum(1)
+
+    def p_value(self, permutations: int = PERMUTATIONS) -> float:
+        """By permutations of tokens and of directions (:meth:`pythia.causal_readings.Agreement.p_value`)."""
+        return self.agreement.p_value(torch.Generator().manual_seed(self.seed), permutations)
+
+
+def _between(value: float, replicates: Tensor, tail: float) -> Interval:
+    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype)).tolist()
+    return Interval(value, low, high)
+
+
+def compare(
+    row: Measured, group: str, pairs: Sequence[tuple[str, str]], *, seed: int, resamples: int = RESAMPLES
+) -> list[Compared]:
     """All ``pairs`` of readings of one group."""
-    found = []
-    for pair in pairs:
-        agreement = agree(*(row.groups[group][name] for name in pair))
-        found.append(
-            Compared(
-                layer=row.layer,
-                pair=pair,
-                agreement=agreement,
-                beyond_chance=seed_mean(agreement.beyond_chance, within=(-math.inf, 1)),
-                p_value=agreement.p_value(torch.Generator().manual_seed(seed)),
-            )
-        )
-    return found
+    agreements = [agree(*(row.groups[group][name] for name in pair)) for pair in pairs]
+    generator = torch.Generator().manual_seed(seed + 53)
+    drawn = [
+        [agreement.resampled(weights) for agreement in agreements]
+        for weights in resampled_tokens(row.tokens, resamples, generator)
+    ]
+    return [
+        Compared(layer=row.layer, pair=pair, agreement=agreement, resampled=torch.cat(parts), seed=seed)
+        for pair, agreement, parts in zip(pairs, agreements, zip(*drawn, strict=True), strict=True)
+    ]
+
+
+ByGroup = Mapping[str, Sequence[Compared]]
 
 
 def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
     """SUPPORTED if every pair's interval lies inside the prediction and its p-value, after Holm, is at most
-    :data:`LEVEL`; REFUTED if the interval of one lies wholly outside; else INCONCLUSIVE."""
-    results = [one for row in rows for one in compare(row, compared.FOUND, PAIRS, seed=seed)]
-    adjusted = holm([one.p_value for one in results])
-    outcomes = [PREDICTION.judge(one.beyond_chance) for one in results]
-    failed = [one for one, outcome in zip(results, outcomes, strict=True) if outcome == "outside"]
-    agreeing = all(outcome == "inside" for outcome in outcomes) and max(adjusted) <= LEVEL
+    :data:`LEVEL`; REFUTED if the interval of one lies wholly outside, all intervals holding together (Bonferroni); else
+    INCONCLUSIVE."""
+    count = len(rows) * len(PAIRS)
+    tail = TAIL / count
+    resamples = max(RESAMPLES, math.ceil(BEYOND_EITHER_END / tail))
+    permutations = max(PERMUTATIONS, math.ceil(2 * count / LEVEL))
+    groups: ByGroup = {
+        group: [one for row in rows for one in compare(row, group, SHOWN, seed=seed, resamples=resamples)]
+        for group in rows[0].groups
+    }
+    results = _of(groups[compared.FOUND], PAIRS)
+    p_values = [one.p_value(permutations) for one in results]
+    adjusted = holm(p_values)
+    together = [one.interval(tail) for one in results]
+    failed = [one for one, interval in zip(results, together, strict=True) if PREDICTION.judge(interval) == "outside"]
+    inside = all(PREDICTION.judge(one.beyond_chance) == "inside" for one in results)
+    agreeing = inside and max(adjusted) <= LEVEL
     status = Status.REFUTED if failed else Status.SUPPORTED if agreeing else Status.INCONCLUSIVE
+    pairs = {
+        one.name: {**_plain(one), "beyond_chance_all_together": interval.to_json(), "p_value": p, "p_value_holm": holms}
+        for one, interval, p, holms in zip(results, together, p_values, adjusted, strict=True)
+    }
     evidence = {
-        JUDGED: [judged(PREDICTION, one.beyond_chance, of=one.name, origin="stated by the theory") for one in results],
+        JUDGED: [
+            judged(PREDICTION, one.beyond_chance, of=f"{one.name}{SINGLE}", origin="stated by the theory")
+            for one in results
+        ],
         "directions": len(results[0].agreement.table),
         "tokens": rows[0].tokens,
         "contexts": CONTEXTS,
         "presence_pinned": PRESENCE,
         "tokens_written_per_direction": PROMPTS * STEPS,
-        "permutations": PERMUTATIONS,
+        "permutations": permutations,
+        "resamples": resamples,
         "largest_logit_change_of_the_null_intervention": max(row.largest_null_change for row in rows),
-        "corrected": f"Holm over {len(results)} pairs of readings; intervals are 95 % each (Student, over directions)",
-        "pairs": {one.name: _plain(one, p) for one, p in zip(results, adjusted, strict=True)},
+        "corrected": f"Holm over {count} pairs of readings; intervals are 95 % each, by bootstrap over tokens and "
+        f"directions; refuted by those that hold together (Bonferroni: 2.5 %/{count} left out at either end)",
+        "pairs": pairs,
         "shuffled_tokens": {one.name: one.beyond_chance.to_json() for row in rows for one in _token_control(row, seed)},
-        **_over_random(rows, seed),
+        **_over_random(groups, seed),
         "controls": {
-            group: {one.name: _plain(one, None) for row in rows for one in compare(row, group, PAIRS, seed=seed)}
-            for group in rows[0].groups
+            group: {one.name: _plain(one) for one in _of(found, PAIRS)}
+            for group, found in groups.items()
             if group != compared.FOUND
         },
     }
-    worst = min(failed, key=lambda one: one.beyond_chance.value) if status is Status.REFUTED else None
+    worst = min(failed, key=lambda one: one.value) if failed else None
     return Finding(
         status=status,
         evidence=evidence,
-        witness=None if worst is None else {"pair": worst.name, **_plain(worst, None)},
-        exhibits=_exhibits(rows, seed),
+        witness=None if worst is None else {"pair": worst.name, **pairs[worst.name]},
+        exhibits=_exhibits(groups, dict(zip((one.name for one in results), p_values, strict=True))),
     )
 
 
-def _over_random(rows: Sequence[Measured], seed: int) -> dict[str, object]:
-    """By how much found directions agree more than random ones, with 95 % intervals, directions of both resampled."""
-    generator = torch.Generator().manual_seed(seed + 53)
-    over: dict[str, object] = {}
-    for row in rows:
-        if compared.RANDOM not in row.groups:
-            continue
-        groups = (compare(row, group, PAIRS, seed=seed) for group in (compared.FOUND, compared.RANDOM))
-        for found, random in zip(*groups, strict=True):
-            over[found.name] = difference(
-                found.agreement.beyond_chance, random.agreement.beyond_chance, generator
-            ).to_json()
-    return {"over_random_directions": over} if over else {}
+def _of(found: Sequence[Compared], pairs: Sequence[tuple[str, str]]) -> list[Compared]:
+    return [one for one in found if one.pair in pairs]
 
 
-def difference(first: Tensor, second: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
-    """Bootstrap interval of ``mean(first) − mean(second)``, two independent samples ``[n]`` and ``[m]``."""
-    means = [
-        values.double()[torch.randint(len(values), (resamples, len(values)), generator=generator)].mean(1)
-        for values in (first, second)
-    ]
-    low, high = torch.quantile(means[0] - means[1], torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(float(first.double().mean() - second.double().mean()), low, high)
+def _over_random(groups: ByGroup, seed: int) -> dict[str, object]:
+    """By how much found directions agree more than random ones, with 95 % intervals."""
+    if compared.RANDOM not in groups:
+        return {}
+    generator = torch.Generator().manual_seed(seed + 61)
+    both = zip(*(_of(groups[name], PAIRS) for name in (compared.FOUND, compared.RANDOM)), strict=True)
+    return {
+        "over_random_directions": {found.name: difference(found, random, generator).to_json() for found, random in both}
+    }
+
+
+def difference(first: Compared, second: Compared, generator: torch.Generator) -> Interval:
+    """``first`` less ``second``: tokens are resampled for both at once, directions of each by themselves."""
+    return _between(first.value - second.value, first.means(generator) - second.means(generator), TAIL)
 
 
 def _token_control(row: Measured, seed: int) -> list[Compared]:
@@ -221,36 +276,34 @@ def _token_control(row: Measured, seed: int) -> list[Compared]:
     return compare(mixed, compared.FOUND, pairs, seed=seed)
 
 
-def _plain(one: Compared, adjusted: float | None) -> dict[str, object]:
-    plain: dict[str, object] = {
+def _plain(one: Compared) -> dict[str, object]:
+    return {
         "beyond_chance": one.beyond_chance.to_json(),
         "agreement": float(one.agreement.matched.mean()),
         "of_two_directions": float(one.agreement.mispaired.mean()),
-        "p_value": one.p_value,
     }
-    return plain if adjusted is None else {**plain, "p_value_holm": adjusted}
 
 
-def _exhibits(rows: Sequence[Measured], seed: int) -> tuple[Exhibit, ...]:
-    pairs = (*PAIRS, *((BOOST, other) for other in JUDGED_READINGS))
-    all_of_them = [(name, one) for row in rows for name in row.groups for one in compare(row, name, pairs, seed=seed)]
+def _exhibits(groups: ByGroup, p_values: Mapping[str, float]) -> tuple[Exhibit, ...]:
+    all_of_them = [(name, one) for name, found in groups.items() for one in found]
     table = Table(
         title="Agreement of causal readings",
         caption="Mean over directions of the rank correlation over tokens; of two directions: the same between a "
         f"reading of one and a reading of another. Boost, from presence 0 to {PRESENCE:g}, is shown beside and not "
         "judged. SAE and random directions are controls: as far as a direction does what the direct path writes for "
-        "it, readings of any direction agree, feature or not.",
+        "it, readings of any direction agree, feature or not. p: of what is judged, before Holm's correction.",
         columns=["directions", "readings", "agreement", "of two directions", "beyond chance", "p"],
         rows=[
             [name, one.name, float(one.agreement.matched.mean()), float(one.agreement.mispaired.mean()),
-             one.beyond_chance.to_json(), one.p_value]
+             one.beyond_chance.to_json(), p_values.get(one.name, "") if name == compared.FOUND else ""]
             for name, one in all_of_them
         ],
     )  # fmt: skip
+    first_layer = groups[compared.FOUND][0].layer
     intervals = Intervals(
         title="Agreement beyond what all directions share",
         caption="The share of the way from the agreement of two directions to full agreement, mean over directions, "
-        "with Student's 95 % interval; 0 is chance.",
+        "with 95 % intervals of each by itself (tokens and directions resampled); 0 is chance.",
         x_label="agreement beyond chance",
         rows=[
             IntervalRow(
@@ -260,11 +313,11 @@ def _exhibits(rows: Sequence[Measured], seed: int) -> tuple[Exhibit, ...]:
                 high=one.beyond_chance.high,
             )
             for name, one in all_of_them
-            if one.pair in PAIRS and one.layer == rows[0].layer
+            if one.pair in PAIRS and one.layer == first_layer
         ],
         reference=0.0,
     )
-    first = compare(rows[0], compared.FOUND, [PAIRS[1]], seed=seed)[0]
+    first = _of(groups[compared.FOUND], [PAIRS[1]])[0]
     heatmap = Heatmap(
         title="Whose readings agree",
         caption=f"Rank correlation over tokens of one found direction's {first.pair[0]} (row) with another's "

@@ -13,8 +13,14 @@ Two readings of one direction *agree* as far as their ranks over tokens correlat
 interventions push towards frequent tokens, or away from them. So agreement is held against that of one direction's
 reading with another's, ``m_i = ½(mean_{j≠i} C_ij + mean_{j≠i} C_ji)``, by which what all directions have in common
 counts for nothing. Agreement *beyond chance* is ``(C_ii − m_i)/(1 − m_i)``, as Cohen's κ is of agreement: the share of
-what there is room for, since directions that nearly point the same way leave little. The null permutes which direction
-goes with which.
+what there is room for, since directions that nearly point the same way leave little.
+
+All directions are read at the same tokens, and what two readings have in common by chance at these, many directions
+show at once: as samples they are not independent, least of all in a vocabulary of a few characters. So tokens are the
+samples: one null permutes the tokens of one reading, for all directions alike. Another permutes which direction goes
+with which, since what all directions share may weigh more in some than in others; p is the larger of the two. Intervals
+resample tokens, for all directions alike, and directions; where a reading is of nothing they are wider than they need
+to be (Owen 2007), never narrower. Contexts and prompts, which all directions share too, are those that were drawn.
 
 A constant that all tokens share, such as the logarithm of the softmax's denominator, leaves ranks as they are: logits
 serve for log-probabilities.
@@ -23,6 +29,9 @@ serve for log-probabilities.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -33,20 +42,29 @@ from pythia.logit_weights import logit_weights
 from pythia.next_token import NextTokenReadout
 from sensverify.geometry import presence
 from sensverify.interventions import set_presence
+from sensverify.statistics import bootstrap_weights
 
 WEIGHTS, ABLATION, PINNED, BOOST = "logit weights", "ablation", "pinned sampling", "boost"
 PRESENCE = 0.5
 """What a direction is boosted and pinned to: the middle of what searches set, and far above chance in any width."""
 CONTEXTS, NULL_CONTEXTS, PROMPTS, PROMPT, STEPS = 256, 32, 16, 8, 24
-PERMUTATIONS = 9999
+PERMUTATIONS = 1999
+AT_ONCE = 1 << 22
+"""So many numbers of a table of resamples or permutations are held at once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far two readings of each of ``S`` directions agree: ``table [S, S]``, rank correlations of the first reading
-    of direction ``i`` with the second of direction ``j``."""
+    """How far two readings of each of ``S`` directions agree: ``first`` and ``second [S, v]`` are their ranks over the
+    same tokens, centred and of length 1."""
 
-    table: Tensor
+    first: Tensor
+    second: Tensor
+
+    @functools.cached_property
+    def table(self) -> Tensor:
+        """``C [S, S]``, rank correlations of the first reading of direction ``i`` with the second of ``j``."""
+        return self.first @ self.second.T
 
     @property
     def matched(self) -> Tensor:
@@ -56,21 +74,72 @@ class Agreement:
     @property
     def mispaired(self) -> Tensor:
         """For each direction the mean over all others, either way round, ``[S]``."""
-        others = len(self.table) - 1
-        return (self.table.sum(0) + self.table.sum(1) - 2 * self.matched) / (2 * others)
+        return _mispaired(self.matched, self.table.sum(1), self.table.sum(0))
 
     @property
     def beyond_chance(self) -> Tensor:
         """How much of the way from ``mispaired`` to full agreement, 1, there is in ``matched``, ``[S]``."""
-        return (self.matched - self.mispaired) / (1 - self.mispaired).clamp(min=1e-6)
+        return _beyond(self.matched, self.mispaired)
 
-    def p_value(self, generator: torch.Generator) -> float:
-        """The share of permutations of directions, this pairing included, whose mean agreement is as high."""
-        count = len(self.table)
-        orders = torch.rand(PERMUTATIONS, count, generator=generator).argsort(1)
+    def resampled(self, weights: Tensor) -> Tensor:
+        """``beyond_chance [R, S]`` where tokens count by ``weights [R, v]``, each row of sum 1; a token's rank stays
+        what it is among all."""
+        size = math.sqrt(self.first.shape[1])  # ranks of variance 1: what rounding leaves of none is 0
+        first, second = size * self.first, size * self.second
+        mean, other_mean = weights @ first.T, weights @ second.T
+        deviation = (weights @ first.T.square() - mean.square()).clamp(min=1e-12).sqrt()
+        other_deviation = (weights @ second.T.square() - other_mean.square()).clamp(min=1e-12).sqrt()
+        matched, of_first = torch.empty_like(mean), torch.empty_like(mean)
+        of_second = torch.zeros_like(mean)
+        for i, row in enumerate(first):
+            table = (weights @ (row * second).T - mean[:, i : i + 1] * other_mean) / other_deviation
+            table /= deviation[:, i : i + 1]  # C_i [R, S]
+            matched[:, i], of_first[:, i] = table[:, i], table.sum(1)
+            of_second += table
+        return _beyond(matched, _mispaired(matched, of_first, of_second))
+
+    def p_value(self, generator: torch.Generator, permutations: int = PERMUTATIONS) -> float:
+        """The larger one of those by ``permutations`` of tokens and of directions: both nulls have to be rejected."""
+        return max(self.p_by_tokens(generator, permutations), self.p_by_directions(generator, permutations))
+
+    def p_by_directions(self, generator: torch.Generator, permutations: int) -> float:
+        """The share of permutations of which direction goes with which, the order as it is included, with as high a
+        mean agreement."""
+        orders = torch.rand(permutations, len(self.table), generator=generator).argsort(1)
         permuted = self.table.gather(1, orders.T).mean(0)  # [S, P] -> [P]
-        as_high = int((permuted >= self.matched.mean() - 1e-12).sum())
-        return (1 + as_high) / (1 + PERMUTATIONS)
+        return (1 + int((permuted >= self.matched.mean() - 1e-12).sum())) / (1 + permutations)
+
+    def p_by_tokens(self, generator: torch.Generator, permutations: int) -> float:
+        """The share of permutations of the second reading's tokens, for all directions alike and the order as it is
+        included, with as much agreement beyond chance in the mean over directions."""
+        (count, tokens), as_high = self.first.shape, 0
+        at_once = max(1, AT_ONCE // (count * tokens))
+        own = float(self.beyond_chance.mean()) - 1e-12
+        first_sum, second_sum = self.first.sum(0), self.second.sum(0)
+        for start in range(0, permutations, at_once):
+            some = min(at_once, permutations - start)
+            orders = torch.rand(some, tokens, generator=generator).argsort(1)
+            second = self.second[:, orders]  # [S, P, v]
+            matched = (second @ self.first[:, :, None])[..., 0].T  # [P, S]
+            rows, columns = second_sum[orders] @ self.first.T, (second @ first_sum).T
+            as_high += int((_beyond(matched, _mispaired(matched, rows, columns)).mean(1) >= own).sum())
+        return (1 + as_high) / (1 + permutations)
+
+
+def _mispaired(matched: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Mean of a table's entries off the diagonal ``matched``, from its sums by row and by column; all ``[..., S]``."""
+    return (rows + columns - 2 * matched) / (2 * (matched.shape[-1] - 1))
+
+
+def _beyond(matched: Tensor, mispaired: Tensor) -> Tensor:
+    return (matched - mispaired) / (1 - mispaired).clamp(min=1e-6)
+
+
+def resampled_tokens(tokens: int, resamples: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Bootstrap weights of ``tokens``, ``[r, tokens]`` at a time, ``resamples`` of them in all."""
+    at_once = max(1, AT_ONCE // tokens)
+    for start in range(0, resamples, at_once):
+        yield bootstrap_weights(tokens, min(at_once, resamples - start), generator)
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -87,7 +156,7 @@ def ranks(values: Tensor) -> Tensor:
 
 def agree(first: Tensor, second: Tensor) -> Agreement:
     """Spearman's rank correlations of two readings ``[S, v]`` of the same directions over the same tokens."""
-    return Agreement(table=ranks(first) @ ranks(second).T)
+    return Agreement(first=ranks(first), second=ranks(second))
 
 
 def readings(

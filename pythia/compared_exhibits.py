@@ -76,13 +76,14 @@ def _ratios(rows: Mapping[int, LayerScores], model: str) -> Table:
 def _controls(rows: Mapping[int, LayerScores]) -> Table:
     return Table(
         title="Controls by layer",
-        caption="α = ρ: largest effect of setting presence to what it is, over the mean effect of random directions; "
-        "it must be 0 up to rounding. Norm only: activations scaled by as much as an intervention moves them, and not "
-        "turned; one block and one token later they are read through a norm alone, so that it is 0 as well (LN-1). "
-        "Shuffled tokens: windows with their tokens permuted.",
+        caption="α = ρ: mean and largest effect of setting presence to what it is, over the mean effect of random "
+        "directions; it must be 0 up to rounding. Norm only: activations scaled by as much as an intervention moves "
+        "them, and not turned; one block and one token later they are read through a norm alone, so that it is 0 as "
+        "well (LN-1). Shuffled tokens: windows with their tokens permuted.",
         columns=[
             "layer",
-            "α = ρ",
+            "α = ρ, mean",
+            "α = ρ, largest",
             f"{LONGER} / random",
             f"{SHORTER} / random",
             "found / random, shuffled tokens",
@@ -92,6 +93,7 @@ def _controls(rows: Mapping[int, LayerScores]) -> Table:
             [
                 layer,
                 row.null_share,
+                row.largest_null_share,
                 row.ratio(LONGER, RANDOM),
                 row.ratio(SHORTER, RANDOM),
                 row.ratio(FOUND, RANDOM, shuffled_tokens=True),

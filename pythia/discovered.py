@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pythia import compared_exhibits, group_scores, subject
+from pythia.autoencoded import unless_it_explains_nothing
 from pythia.browsed import browsable
 from pythia.compared import FOUND, RANDOM, SAE, layers
 from pythia.group_scores import FOUND_UNTOUCHED, RANDOM_AGAIN, LayerScores, scores
@@ -57,7 +58,9 @@ def check_found_against_sae(run: Run) -> Finding:
     ratios = {layer: row.ratio(FOUND, SAE) for layer, row in rows.items()}
     evidence = _evidence(run, rows)
     exhibits = (_against_sae(rows[subject.searched_layer(run)]),)
-    return judge_layers(ratios, *prediction(run, SAE_PREDICTION, SIDE), rows=rows, evidence=evidence, exhibits=exhibits)
+    predicted = prediction(run, SAE_PREDICTION, SIDE)
+    finding = judge_layers(ratios, *predicted, rows=rows, evidence=evidence, exhibits=exhibits)
+    return unless_it_explains_nothing(finding, rows)
 
 
 def check_untouched_against_sae(run: Run) -> Finding:

@@ -1,9 +1,9 @@
 """Texts: where documents come from, one at a time, so that a collection need not fit in memory.
 
-A ``.txt`` file is UTF-8, a line holding only a form feed separates documents. A ``.jsonl`` file has one JSON object a
-line, a ``.parquet`` file one row a document; which field or column holds the text is an option. ``hf:NAME``, with
-``:CONFIG`` and ``:SPLIT`` behind it, is a data set on the hub, streamed. Parquet and the hub need packages of their
-own.
+A ``.txt`` file is UTF-8, a line holding only a form feed separates documents. A ``.jsonl`` or ``.ndjson`` file has one
+JSON object a line, a ``.parquet`` file one row a document; which field or column holds the text is an option.
+``hf:NAME``, with ``:CONFIG`` and ``:SPLIT`` behind it, is a data set on the hub, streamed. Parquet and the hub need
+packages of their own. Endings count in either case, and a byte-order mark is no text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sensverify.claims import HUB_TEXT
 from sensverify.errors import InputError, MissingExtraError
 
 FORM_FEED = "\f"
+JSON_LINES, ENCODING = (".jsonl", ".ndjson"), "utf-8-sig"
 SPLITS = ("train", "validation", "test", "dev")
 """A single word behind a data set's name is its configuration, unless it is one of these."""
 
@@ -46,9 +47,16 @@ def open_text(text: Path | str | None, field: str = "text", *, offline: bool = F
     if str(text).startswith(HUB_TEXT):
         return Text(name=str(text), documents=_nonblank(_streamed(str(text), field, offline), str(text)), endless=True)
     path = Path(text).expanduser()
-    if path.suffix == ".jsonl":
+    ending = path.suffix.lower()
+    if ending == ".json":  # neither plain text nor one object a line, and it would be read as either without a word
+        raise InputError(
+            expected=f"a text file, {' or '.join(JSON_LINES)} with one JSON object a line, or .parquet",
+            got=str(path),
+            remedy="write one object a line and call the file .jsonl",
+        )
+    if ending in JSON_LINES:
         return Text(name=path.name, documents=_nonblank(_json_lines(path, field), str(path)), endless=True)
-    if path.suffix == ".parquet":
+    if ending == ".parquet":
         return Text(name=path.name, documents=_nonblank(_parquet(path, field), str(path)), endless=True)
     return Text(name=path.name, documents=_nonblank(_plain(path), str(path)))
 
@@ -65,7 +73,7 @@ def _nonblank(documents: Iterator[str], name: str) -> Iterator[str]:
 
 def _plain(path: Path) -> Iterator[str]:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, "a readable UTF-8 text file", error) from error
     yield from content.split(FORM_FEED)
@@ -73,7 +81,7 @@ def _plain(path: Path) -> Iterator[str]:
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding=ENCODING) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _field(_object(line), field, f"line {number} of {path}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ LONGER, SHORTER = "norm only, longer", "norm only, shorter"
 ON_SHUFFLED_TOKENS = (FOUND, SAE, RANDOM)
 DRAWS = 4
 ROUNDING = 0.01
-"""The null control's effect as a share of random directions' mean: more is no rounding, and nothing can be said."""
+"""The null control's mean effect as a share of random directions': more is no rounding, and nothing can be said."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,10 +69,20 @@ class LayerScores:
 
     @property
     def null_share(self) -> float:
-        """Largest effect of leaving presence as it is, over the mean effect of random directions; NaN if that is 0."""
-        largest = max(float(self.effects[name].max()) for name in (UNTOUCHED, FOUND_UNTOUCHED))
+        """Mean effect of leaving presence as it is, of the group where it is larger, over that of random directions;
+        NaN if that is 0. Means on both sides: the largest of as many roundings grows with their number, and is not what
+        adds to a group's mean."""
+        return self._null_over_random(lambda effects: effects.double().mean())
+
+    @property
+    def largest_null_share(self) -> float:
+        """As :attr:`null_share`, of the largest single null effect; shown beside it, and not judged."""
+        return self._null_over_random(lambda effects: effects.double().max())
+
+    def _null_over_random(self, size: Callable[[Tensor], Tensor]) -> float:
+        null = max(float(size(self.effects[name])) for name in (UNTOUCHED, FOUND_UNTOUCHED))
         usual = float(self.effects[RANDOM].double().mean())
-        return largest / usual if usual > 0 else math.nan
+        return null / usual if usual > 0 else math.nan
 
 
 def scores(run: Run, layer: int) -> LayerScores:
@@ -153,7 +163,8 @@ def evidence(row: LayerScores) -> dict[str, Any]:
         "mean_ses": {name: row.mean(name).to_json() for name in names},
         "found_to_random_on_shuffled_tokens": row.ratio(FOUND, RANDOM, shuffled_tokens=True).to_json(),
         "sae_to_random_on_shuffled_tokens": row.ratio(SAE, RANDOM, shuffled_tokens=True).to_json(),
-        "largest_null_effect_to_random": row.null_share,
+        "mean_null_effect_to_random": row.null_share,
+        "largest_null_effect_to_random": row.largest_null_share,
         "sae": dict(row.sae),
     }
 

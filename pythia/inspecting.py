@@ -43,6 +43,8 @@ WINDOWS = 64
 EXCERPTS, NEIGHBOURS, PRESENCES = 8, 8, 4000
 SAMPLES, PROMPT, STEPS = 3, 16, 48
 RANDOM_DIRECTIONS = 2
+_OWN = "direction"
+"""What a row of the inspected file is called among the neighbours."""
 
 
 def inspect(request: InspectionRequest, found: DirectionSet, indices: tuple[int, ...], progress: Progress) -> Inspected:
@@ -66,15 +68,28 @@ def inspect(request: InspectionRequest, found: DirectionSet, indices: tuple[int,
         model=request.subject.model,
         allow_other_model=request.allow_other_model,
     )
+    directions = {index: _unit_row(model, found, index) for index in indices}
     corpus = read_subject(model, request.subject, length=_length(request, model), seed=request.seed, pad=False)
     place = _Place(request, model, corpus, layer, found)
     tokenised = tuple(tokenise(model, task, seed=request.seed) for task in tasks)
     inspections = []
     for done, index in enumerate(indices):
         progress("inspecting", done, len(indices))
-        inspections.append(place.inspect(index, tokenised))
+        inspections.append(place.inspect(index, directions[index], tokenised))
     progress("inspecting", len(indices), len(indices))
     return Inspected(facts=place.facts(), inspections=tuple(inspections))
+
+
+def _unit_row(model: LanguageModel, found: DirectionSet, index: int) -> Tensor:
+    """Row ``index`` as the unit direction ``[1, d]`` of what the model's norms see."""
+    try:
+        return unit_directions(found.directions[index][None].to(model.device), model.architecture.centring)
+    except ValueError as error:  # as parallel to the all-ones vector, in front of a LayerNorm
+        raise InputError(
+            expected="a direction that the model's norms can see",
+            got=f"row {index}: {error}",
+            remedy="pass another --index",
+        ) from error
 
 
 def _length(request: InspectionRequest, model: LanguageModel) -> int:
@@ -128,10 +143,9 @@ class _Place:
             "text": f"{self.corpus.source}, {len(self.held_out)} held-out windows of {self.held_out.shape[1]} tokens",
         }
 
-    def inspect(self, index: int, tasks: tuple[TokenisedTask, ...]) -> Inspection:
-        """All there is to see of one direction."""
+    def inspect(self, index: int, direction: Tensor, tasks: tuple[TokenisedTask, ...]) -> Inspection:
+        """All there is to see of one direction, given as a unit row ``[1, d]``."""
         model, seed = self.model, self.request.seed
-        direction = unit_directions(self.found.directions[index][None].to(model.device), model.architecture.centring)
         rho = presences_after(model, self.layer, self.held_out, direction, self.first)[0].float()
         other = presences_after(model, self.layer, self.search[:WINDOWS], direction, self.first)[0].float()
         mean = float(other[self.search_counted[:WINDOWS, self.first :]].mean())
@@ -254,26 +268,38 @@ class _Place:
         )
 
     def _candidates(self) -> tuple[str, list[str], Tensor]:
-        """Where neighbours are looked for: what it is called, names, and unit rows ``[R, d]``."""
+        """Where neighbours are looked for: what it is called, names, and unit rows ``[R, d]``.
+
+        Rows that the norm does not see, parallel to the all-ones vector before a LayerNorm, are nobody's neighbours.
+        """
+        centring = self.model.architecture.centring
         if self.request.sae is None:
-            rows, name = torch.arange(len(self.found.directions)), "the others of the same file"
-            directions, kind = self.found.directions, "direction"
+            directions, kind = self.found.directions, _OWN
+            rows = torch.arange(len(directions))
         else:
             directions, rows = usable_rows(self.request.sae, self.layer)
-            name, kind = f"{len(rows)} decoder directions of {self.request.sae.name}", "latent"
+            kind = "latent"
             if directions.shape[1] != self.model.width:
                 raise InputError(
                     expected=f"directions of width {self.model.width} in --sae",
                     got=f"width {directions.shape[1]}",
                     remedy="pass an autoencoder of this model",
                 )
-        units = unit_directions(directions.to(self.model.device).float(), self.model.architecture.centring)
+        directions = directions.to(self.model.device).float()
+        lengths, seen = directions.norm(dim=1), centring.project(directions).norm(dim=1)
+        visible = (seen > 1e-4 * lengths) & torch.isfinite(lengths)
+        rows = rows[visible.cpu()]
+        name = "the others of the same file"
+        if self.request.sae is not None:
+            name = f"{len(rows)} decoder directions of {self.request.sae.name}"
+        units = unit_directions(directions[visible], centring)
         return name, [f"{kind} {row}" for row in rows.tolist()], units
 
     def _neighbours(self, direction: Tensor, index: int) -> tuple[Neighbour, ...]:
         cosines = (self.candidates @ direction[0].float()).cpu()
-        if self.request.sae is None:
-            cosines[index] = -torch.inf
+        own = f"{_OWN} {index}"
+        if own in self.names:
+            cosines[self.names.index(own)] = -torch.inf
         best = cosines.topk(min(NEIGHBOURS, len(cosines)))
         return tuple(
             Neighbour(name=self.names[row], cosine=cosine)

@@ -3,6 +3,9 @@
 At each block the whole residual stream is multiplied by ``k`` on its way in. Every norm that reads it should see
 the same direction (LN-2: exactly, up to rounding) and a gain within LN-2's bound; the block's output, which adds the
 scaled stream to an unscaled update, should turn (LN-6).
+
+What rounding may do is predicted for float32. A model that computes in fewer digits rounds by more, and by the same
+rule, :func:`rounding_limit`, is allowed more.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
-from sensverify.predictions import JUDGED, Side, judged
+from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.scoring import angular_distance
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
@@ -31,6 +34,20 @@ FACTORS = (0.5, 2.0, 8.0)
 WINDOWS = 32
 NEEDED: Mapping[str, Side] = {"PY-1.norm_output": "high", "PY-1.residual_stream": "low"}
 """The predictions that PY-1 is judged by, and the side of each that it cannot do without."""
+
+
+ROUNDINGS = 64
+"""So many roundings a norm's output may turn by; the rule that the text of PY-1.norm_output tells."""
+
+
+STREAM_ROUNDINGS = 8
+"""So many a block's output may turn by in the mean: it is two sums, and what both branches round of what they add."""
+
+
+def rounding_limit(dtype: torch.dtype, roundings: int = ROUNDINGS) -> float:
+    """How far roundings turn a unit vector: ``roundings`` of relative size eps by ``roundings·eps``, and the angular
+    distance is the square of that over 4."""
+    return (roundings * torch.finfo(dtype).eps) ** 2 / 4
 
 
 def preflight(run: Run) -> None:
@@ -67,11 +84,17 @@ def measure_scaling(model: LanguageModel, windows: Tensor, real: Tensor) -> list
             x, kx = plain.input[real], scaled.input[real]
             norm_distance, gain = 0.0, 0.0
             for norm in norms:
-                norm_distance = max(norm_distance, float(angular_distance(_bare(norm, x), _bare(norm, kx)).max()))
+                norm_distance = max(norm_distance, float(_distance(_bare(norm, x), _bare(norm, kx)).max()))
                 gain = max(gain, _gain_excess(norm, x, kx, factor))
-            residual = angular_distance(plain.output[real], scaled.output[real])
+            residual = _distance(plain.output[real], scaled.output[real])
             rows.append(Scaling(index, factor, norm_distance, gain, float(residual.mean())))
     return rows
+
+
+def _distance(first: Tensor, second: Tensor) -> Tensor:
+    """Angular distance, itself in float32 at least: measuring must add no roundings of a narrow dtype."""
+    wide = torch.promote_types(first.dtype, torch.float32)
+    return angular_distance(first.to(wide), second.to(wide))
 
 
 def _bare(norm: Norm, x: Tensor) -> Tensor:
@@ -153,16 +176,23 @@ def check_tightened_gain(run: Run) -> Finding:
 def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invariant: bool) -> Finding:
     """SUPPORTED if every block and factor obeys; else REFUTED with the worst one as witness."""
     predictions = {name: prediction(run, name, side) for name, side in NEEDED.items()}
-    norm_prediction, origin = predictions["PY-1.norm_output"]
-    norm_limit, residual_limit = norm_prediction.high, predictions["PY-1.residual_stream"][0].low
+    origin = predictions["PY-1.norm_output"][1]
+    dtype = model(run).network.dtype
+    assert isinstance(dtype, torch.dtype)
+    judged_by = {name: one for name, (one, _) in predictions.items()}
+    judged_by["PY-1.norm_output"] = widened(judged_by["PY-1.norm_output"], dtype)
+    predicted_limit = predictions["PY-1.norm_output"][0].high
+    norm_limit, residual_limit = judged_by["PY-1.norm_output"].high, judged_by["PY-1.residual_stream"].low
+    assert predicted_limit is not None
     assert norm_limit is not None
     assert residual_limit is not None
+    invariant_limit = max(predicted_limit, rounding_limit(dtype, STREAM_ROUNDINGS))
     worst_norm = max(rows, key=lambda row: row.norm_output)
     worst_gain = max(rows, key=lambda row: row.gain_excess)
     least_turned = min(rows, key=lambda row: row.residual)
     most_turned = max(rows, key=lambda row: row.residual)
     residual_fails = (
-        most_turned if residual_invariant and most_turned.residual > norm_limit
+        most_turned if residual_invariant and most_turned.residual > invariant_limit
         else least_turned if not residual_invariant and least_turned.residual < residual_limit
         else None
     )  # fmt: skip
@@ -174,25 +204,48 @@ def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invaria
     measured = {"PY-1.norm_output": worst_norm.norm_output, "PY-1.residual_stream": least_turned.residual}
     evidence = {
         JUDGED: [  # the extremes of all that was tested: nothing was sampled, so their intervals have no width
-            judged(predictions[name][0], Interval(value, value, value), origin=origin)
-            for name, value in measured.items()
+            judged(judged_by[name], Interval(value, value, value), origin=origin) for name, value in measured.items()
         ],
         "model": run.subject.model,
         "factors": FACTORS,
         "blocks": 1 + max(row.block for row in rows),
         "contexts": WINDOWS,
         "largest_norm_output_distance": worst_norm.norm_output,
-        "predicted_norm_output_distance_at_most": norm_limit,
+        "predicted_norm_output_distance_at_most": predicted_limit,
+        "dtype": str(dtype).removeprefix("torch."),
+        "rounding_limit_of_dtype": rounding_limit(dtype),
+        "judged_norm_output_distance_at_most": norm_limit,
         "largest_gain_error_over_bound": worst_gain.gain_excess,
+        "largest_residual_stream_distance": most_turned.residual,
         "least_residual_stream_distance": least_turned.residual,
         "predicted_residual_stream_distance_at_least": residual_limit,
         "predictions": origin,
     }
+    status = Status.SUPPORTED if witness is None else Status.REFUTED
+    if status is Status.SUPPORTED and residual_invariant and invariant_limit > predicted_limit:
+        # such turning may be rounding and may be none: nothing is known of the stream, invariant or not
+        status = Status.INCONCLUSIVE
+        evidence["reason"] = f"{evidence['dtype']} rounds too coarsely to tell an invariant stream from one that turns"
     return Finding(
-        status=Status.SUPPORTED if witness is None else Status.REFUTED,
+        status=status,
         evidence=evidence,
         witness=None if witness is None else dataclasses.asdict(witness),
         exhibits=(_curve(rows),),
+    )
+
+
+def widened(predicted: Prediction, dtype: torch.dtype) -> Prediction:
+    """``predicted``, or with the limit that the same rule gives for ``dtype`` where that is the larger one."""
+    assert predicted.high is not None
+    limit = rounding_limit(dtype)
+    if limit <= predicted.high:
+        return predicted
+    name = str(dtype).removeprefix("torch.")
+    return dataclasses.replace(
+        predicted,
+        high=limit,
+        derived_from=f"{predicted.derived_from} The model computes in {name}: the limit is that of {ROUNDINGS} of its "
+        "roundings.",
     )
 
 

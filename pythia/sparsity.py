@@ -2,6 +2,8 @@
 
 Presence is measured at every held-out position but BOS: about zero, as the claim says, and about the mean activation
 too. A direction that leans on the mean is present everywhere and yet tells contexts apart by what remains.
+
+Below :data:`~sensverify.sparsity.LEAST_WIDTH` coordinates hardly anything can be present, and nothing is judged.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from torch import Tensor
 from pythia import subject
 from pythia.gallery import presences
 from pythia.readout import LanguageModelReadout
-from pythia.subject import found, prediction
+from pythia.subject import found, model, prediction
+from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Histogram, Table
-from sensverify.geometry import presence, random_directions, unit_directions
+from sensverify.geometry import Centring, presence, random_directions, unit_directions
 from sensverify.predictions import JUDGED, Prediction, Side, judged
-from sensverify.sparsity import PresenceSummary, summarise_presence
+from sensverify.sparsity import LEAST_WIDTH, PresenceSummary, presence_threshold, summarise_presence
 from sensverify.statistics import Interval
 from sensverify.verdicts import Finding, Status
 
@@ -41,7 +44,19 @@ def preflight(run: Run) -> None:
 
 
 def check_found_presence(run: Run) -> Finding:
-    """PY-7 on the directions of PY-4."""
+    """PY-7 on the directions of PY-4; SKIPPED for a model too narrow for rare presence to mean anything."""
+    width = model(run).width
+    if width < LEAST_WIDTH:
+        return Finding(
+            status=Status.SKIPPED,
+            evidence={
+                "reason": f"in {width} dimensions a direction counts as present from {presence_threshold(width):.2f} "
+                f"on, where hardly any can be: rare presence says something from a width of {LEAST_WIDTH} on, where "
+                f"that threshold is {presence_threshold(LEAST_WIDTH):g}",
+                "width": width,
+                "least_width": LEAST_WIDTH,
+            },
+        )
     outcome = found(run)
     readout = outcome.site.held_out
     assert isinstance(readout, LanguageModelReadout)
@@ -51,11 +66,13 @@ def check_found_presence(run: Run) -> Finding:
     table, counted = presences(readout, directions), readout.counted_inside
     tables = {"found": table[:, counted], "random": presences(readout, random)[:, counted]}
     about_mean = _presences_about_mean(readout, directions)
+    mean = unit_directions(_mean_activation(readout)[None], readout.centring)
     mean_cosines = presence(_mean_activation(readout)[None], directions, readout.centring)[:, 0]
     rows = {
         "found": _summary(tables["found"], directions),
         "found, about the mean": _summary(about_mean, directions),
         "random": _summary(tables["random"], random),
+        "mean activation": _summary(presences(readout, mean)[:, counted], mean),
     }
     evidence = {
         "held_out_positions": tables["found"][0].numel(),
@@ -91,12 +108,26 @@ def check_found_presence(run: Run) -> Finding:
     return _judge(run, table, counted, directions, evidence, exhibits)
 
 
-def check_mean_direction_presence(run: Run) -> Finding:
-    """False twin: the mean activation's own direction, present nearly everywhere."""
+def check_own_direction_presence(run: Run) -> Finding:
+    """False twin: at every position the activation's own direction, in the place of one direction for all. Whatever
+    the model, its presence is 1 everywhere."""
     readout = found(run).site.held_out
     assert isinstance(readout, LanguageModelReadout)
-    direction = unit_directions(_mean_activation(readout)[None], readout.centring)
-    return _judge(run, presences(readout, direction), readout.counted_inside, direction, {}, ())
+    residuals, counted = readout.residuals[:, readout.first_position :], readout.counted_inside
+    own = own_presences(residuals, counted, readout.centring)
+    # the budget of one direction is 1, whichever it is
+    direction = unit_directions(residuals[counted][:1], readout.centring)
+    return _judge(run, own, counted, direction, {}, ())
+
+
+def own_presences(residuals: Tensor, counted: Tensor, centring: Centring) -> Tensor:
+    """The presence ``[1, N, L]`` in each of ``residuals [N, L, d]`` of its own direction; 0 where not ``counted``."""
+    own = torch.zeros(counted.shape, dtype=residuals.dtype, device=residuals.device)
+    rows = residuals[counted]
+    one_to_one = formulas.presence(centring.project(rows), unit_directions(rows, centring))
+    assert isinstance(one_to_one, Tensor)
+    own[counted] = one_to_one[..., 0].clamp(-1, 1)
+    return own[None]
 
 
 def _mean_activation(readout: LanguageModelReadout) -> Tensor:

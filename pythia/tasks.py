@@ -85,11 +85,11 @@ def read_tasks(folder: Path) -> tuple[TaskSet, ...]:
 
 def _records(file: Path) -> list[Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
             return list(json.loads(text))
         return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             expected="a readable file of JSON, or of JSON lines",
             got=f"{file}: {type(error).__name__}: {error}",
@@ -133,24 +133,34 @@ def tokenise(model: LanguageModel, task: TaskSet, *, seed: int) -> TokenisedTask
 
 
 def _ids(model: LanguageModel, item: TaskItem) -> tuple[tuple[int, ...], int, int] | None:
-    """Prompt, right and wrong answer; None unless each answer is one more token, another one, and all is known."""
+    """Prompt, right and wrong answer; None unless each answer is one more token, another one, and all is known.
+
+    A special token in what is text stands for something that the tokenizer does not know, even where it is called BOS.
+    """
     prompt = _encode(model, item.prompt)
+    if not prompt:
+        return None
     ends = []
     for answer in (item.right, item.wrong):
         # Tokenised behind the prompt: by itself a word may be given a mark of its own.
         whole = _encode(model, item.prompt + answer)
-        if len(whole) != len(prompt) + 1 or whole[:-1] != prompt or not prompt:
+        if not whole or len(whole) != len(prompt) + 1 or whole[:-1] != prompt:
             return None
         ends.append(whole[-1])
-    unknown = model.tokenizer.unk_token_id
-    if ends[0] == ends[1] or (unknown is not None and unknown in [*prompt, *ends]):
+    known = range(model.vocabulary)
+    special = {*model.tokenizer.all_special_ids, model.tokenizer.unk_token_id}
+    if ends[0] == ends[1] or any(token not in known or token in special for token in [*prompt, *ends]):
         return None
     prefix = [] if model.bos is None else [model.bos]
     return (*prefix, *prompt), ends[0], ends[1]
 
 
-def _encode(model: LanguageModel, text: str) -> list[int]:
-    return list(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+def _encode(model: LanguageModel, text: str) -> list[int] | None:
+    """None for text that the tokenizer has no tokens for and says so by an error, which may be of any kind."""
+    try:
+        return list(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    except Exception:
+        return None
 
 
 def log_odds(model: LanguageModel, task: TokenisedTask, pin: Pin | None = None) -> Tensor:

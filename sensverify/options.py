@@ -45,8 +45,8 @@ DType = Annotated[str, typer.Option(help="float32, float64 or bfloat16.")]
 Text = Annotated[
     str | None,
     typer.Option(
-        help="Text to read contexts from: a .txt file (UTF-8, a form feed between documents), a .jsonl or .parquet "
-        "file, or hf:NAME[:CONFIG][:SPLIT], a data set on the hub; held-out pages by default."
+        help="Text to read contexts from: a .txt file (UTF-8, a form feed between documents), a .jsonl (.ndjson) "
+        "or .parquet file, or hf:NAME[:CONFIG][:SPLIT], a data set on the hub; held-out pages by default."
     ),
 ]
 TextField = Annotated[str, typer.Option(help="Field or column that holds the text of a .jsonl, .parquet or hf: text.")]

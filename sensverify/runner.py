@@ -1,17 +1,19 @@
 """From claim to verdict: run the check, then make the checker prove that it can fail.
 
 A crash is ERROR, never REFUTED. A checker that accepts one of its own false twins is ERROR too: whatever it
-said about the claim is worth nothing.
+said about the claim is worth nothing. Where it leaves a twin undecided, on a small sample say, it lacks the power to
+refute a statement known to be false, and so to decide the claim: INCONCLUSIVE.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -96,21 +98,37 @@ def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:
 
 
 def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:
-    """``finding`` with the fate of each false twin in its evidence, or ERROR if one was not refuted.
+    """``finding`` with the fate of each false twin in its evidence, if all were refuted.
 
-    A checker that concluded nothing about the claim is not asked about the twins: its reason is what matters.
+    ERROR if one was accepted, or its check failed; what is PROVED has to refute all of them. Else INCONCLUSIVE if one
+    was left undecided. A checker that concluded nothing about the claim is not asked about the twins: its reason is
+    what matters.
     """
     if not claim.false_twins or finding.status in (Status.SKIPPED, Status.ERROR, Status.INCONCLUSIVE):
         return finding
     fates = {twin.statement: cast(Finding, resolve(twin.check)(run)).status for twin in claim.false_twins}
-    accepted = [statement for statement, status in fates.items() if status is not Status.REFUTED]
-    if accepted:
+    open_fates = {statement: fate for statement, fate in fates.items() if fate is not Status.REFUTED}
+    if not open_fates:
+        return dataclasses.replace(finding, evidence={**finding.evidence, "false_twins_refuted": list(fates)})
+    not_refuted = {statement: fate.value for statement, fate in open_fates.items()}
+    undecided = all(fate in (Status.INCONCLUSIVE, Status.SKIPPED) for fate in open_fates.values())
+    if finding.status is Status.PROVED or not undecided:
         return Finding(
             status=Status.ERROR,
-            evidence={
-                "reason": "the checker does not refute a false statement",
-                "not_refuted": {statement: fates[statement].value for statement in accepted},
-            },
+            evidence={"reason": "the checker does not refute a false statement", "not_refuted": not_refuted},
         )
-    evidence = {**finding.evidence, "false_twins_refuted": list(fates)}
-    return Finding(status=finding.status, evidence=evidence, witness=finding.witness, exhibits=finding.exhibits)
+    return _withheld(finding, not_refuted)
+
+
+def _withheld(finding: Finding, not_refuted: Mapping[str, str]) -> Finding:
+    """``finding`` as INCONCLUSIVE, with all that was measured, since a false statement could not be refuted here."""
+    named = "; ".join(f"“{statement}” is {fate}" for statement, fate in not_refuted.items())
+    evidence = {
+        **finding.evidence,
+        "reason": f"the checker did not have the power to refute a false statement here: {named}",
+        "not_refuted": dict(not_refuted),
+        "without_twins": finding.status.value,
+    }
+    if finding.witness is not None:
+        evidence["witness_without_twins"] = finding.witness
+    return Finding(status=Status.INCONCLUSIVE, evidence=evidence, exhibits=finding.exhibits)

@@ -37,12 +37,17 @@ FILES: Mapping[str, str] = {
 CONFIGS: Mapping[str, str] = {"SAELens": "cfg.json", "sparsify": "cfg.json", "dictionary_learning": "config.json"}
 DEEPEST = 4
 """So many folders below the one given are looked into."""
+LONGEST_NAME = 80
 REMEDY = "pass a folder in the layout of SAELens, sparsify or dictionary_learning, as it was published"
 
 _AFTER = re.compile(
-    r"^(?:blocks\.(\d+)\.hook_resid_post|(?:[a-z_]+\.)?(?:layers|h)\.(\d+)|resid_(?:post|out)_layer_?(\d+))$"
+    r"^(?:blocks\.(\d{1,6})\.hook_resid_post|(?:[a-z_]+\.)?(?:layers|h)\.(\d{1,6})|resid_(?:post|out)_layer_?(\d{1,6}))$"
 )
-_BEFORE = re.compile(r"^blocks\.(\d+)\.hook_resid_pre$")
+_BEFORE = re.compile(r"^blocks\.(\d{1,6})\.hook_resid_pre$")
+_NUMBERS = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+    | {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +62,9 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The hook, or else the folder."""
-        return self.hook or self.file.parent.name
+        """The hook, or else the folder, to be shown: no longer than fits on a line."""
+        name = self.hook or self.file.parent.name
+        return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
     @property
     def on_stream(self) -> bool:
@@ -160,8 +166,11 @@ class _Parts:
             self.refuse(f"{name} as a matrix", f"shape {list(matrix.shape)}")
         matrix = matrix.T.contiguous() if transposed else matrix
         self.latents, self.width = matrix.shape
-        if not bool((matrix.norm(dim=1) > 0).any()):
+        lengths = matrix.norm(dim=1)
+        if not bool((lengths > 0).any()):
             self.refuse(f"{name} with values other than zero", "zeros")
+        if not bool(torch.isfinite(lengths).all()):
+            self.refuse(f"{name} with rows of finite length", "a length past float32")
         return matrix
 
     def matrix(self, name: str, *, transposed: bool = False) -> Tensor:
@@ -178,6 +187,10 @@ class _Parts:
         """``[d]``."""
         return self._shaped(name, (self.width,))
 
+    def single(self, name: str) -> Tensor | None:
+        """``[1]``: the number under this name; None where there is no tensor, or one of more numbers."""
+        return self._named(name).reshape(1) if name in self and self.tensors[name].numel() == 1 else None
+
     def _shaped(self, name: str, shape: tuple[int, ...]) -> Tensor:
         value = self._named(name)
         if tuple(value.shape) != shape:
@@ -187,7 +200,11 @@ class _Parts:
     def _named(self, name: str) -> Tensor:
         if name not in self.tensors:
             self.refuse(f"a tensor {name}", f"only {', '.join(sorted(self.tensors)) or 'none'}")
-        value = self.tensors[name].float()
+        stored = self.tensors[name]
+        if stored.dtype not in _NUMBERS or stored.layout is not torch.strided or stored.is_nested or stored.is_meta:
+            kind = f"{str(stored.dtype).removeprefix('torch.')}, {str(stored.layout).removeprefix('torch.')}"
+            self.refuse(f"{name} as a dense tensor of real numbers", kind)
+        value = stored.float()
         if not bool(torch.isfinite(value).all()):
             self.refuse("finite weights", f"NaN or infinity in {name}")
         return value
@@ -258,7 +275,8 @@ def _dictionary_learning(parts: _Parts, config: Mapping[str, Any]) -> Sae:
     else:
         by_batch = "Batch" in str(options.get("dict_class", ""))  # keeps a threshold in place of k
         jump = "threshold" in parts and (by_batch or "k" not in parts)
-        k = int(parts.tensors["k"]) if "k" in parts and parts.tensors["k"].numel() == 1 else options.get("k")
+        stored = parts.single("k")
+        k = options.get("k") if stored is None else int(stored)
         activation = _activation(parts, k=None if jump else k, jump=jump)
         encoder_bias = parts.latent("b_enc" if lens else "encoder.bias")
         # one variant has a bias of the decoder alone, which is not taken off the input
@@ -277,9 +295,8 @@ def _dictionary_learning(parts: _Parts, config: Mapping[str, Any]) -> Sae:
 
 def _activation(parts: _Parts, *, k: Any, jump: bool) -> Activation:
     if jump:
-        shared = "threshold" in parts and parts.tensors["threshold"].numel() == 1
-        threshold = parts.tensors["threshold"].float().reshape(1) if shared else parts.latent("threshold")
-        return Activation(kind="jumprelu", threshold=threshold)
+        shared = parts.single("threshold")
+        return Activation(kind="jumprelu", threshold=parts.latent("threshold") if shared is None else shared)
     if k is None:
         return Activation(kind="relu")
     if isinstance(k, bool) or not isinstance(k, int | float) or not 1 <= k <= parts.latents:
@@ -294,9 +311,12 @@ def _normalisation(parts: _Parts, config: Mapping[str, Any]) -> tuple[Normalisat
     if known is None:
         parts.refuse(f"normalize_activations out of {', '.join(NORMALISATIONS)}", repr(named))
     scale = config.get("norm_scaling_factor")
-    if known == "expected_average_only_in" and isinstance(scale, int | float):
-        return known, float(scale)
-    return known, 1.0
+    if known != "expected_average_only_in" or scale is None:
+        return known, 1.0
+    limits = torch.finfo(torch.float32)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not limits.tiny <= scale <= limits.max:
+        parts.refuse("a finite norm_scaling_factor above 0 beside the weights", repr(scale))
+    return known, float(scale)
 
 
 def _check_width(parts: _Parts, told: Any) -> None:

@@ -9,6 +9,7 @@ nowhere has no direction that means anything: :meth:`Sae.fires` tells which do.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -118,7 +119,10 @@ class Sae:
 
     @torch.no_grad()
     def explained(self, blocks: Iterable[Tensor]) -> tuple[float, float]:
-        """Share of the variance of ``n(x)`` that is explained, and latents per activation (L0)."""
+        """Share of the variance of ``n(x)`` that is explained, and latents per activation (L0).
+
+        The share is NaN where there is no variance to explain, and where the weights carry latents past float32.
+        """
         squared = squares = active = count = 0.0
         sums = torch.zeros(self.width, dtype=torch.float64)
         for block in blocks:
@@ -129,5 +133,8 @@ class Sae:
                 sums += inside.double().sum(0).cpu()
                 squares += float(inside.double().square().sum())
                 count += len(rows)
+        if not count:
+            return math.nan, math.nan
         total = squares - float(sums.square().sum()) / count
-        return 1 - squared / total, active / count
+        explained = 1 - squared / total if total > 1e-12 * squares else math.nan  # below: rounding, and no variance
+        return explained, active / count

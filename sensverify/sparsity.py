@@ -3,6 +3,9 @@
 A direction counts as *present* in a context when ``|ρ| ≥ 4/√d``: four times the scale of chance, since a random
 direction in ``d`` dimensions has a presence of order ``1/√d``. Chance alone makes it present in about 6 contexts of
 100,000.
+
+In narrow models four times chance is much: 1/2 at d = 64, and 1 at d = 16, where no direction can be present unless
+it is the activation itself. Rare presence says nothing about such a model (:data:`LEAST_WIDTH`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,13 @@ from torch import Tensor
 from sensverify.geometry import gram
 
 CHANCE_MULTIPLE = 4.0
+LEAST_WIDTH = 64
+"""The least ``d`` where the threshold ``4/√d`` is at most 1/2."""
+
+
+def presence_threshold(width: int) -> float:
+    """``4/√d``, from which on a direction counts as present."""
+    return CHANCE_MULTIPLE / math.sqrt(width)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,7 @@ class PresenceSummary:
 
 def summarise_presence(rho: Tensor, directions: Tensor) -> PresenceSummary:
     """Summarise ``rho [S, B]``, the presences of unit ``directions [S, d]``."""
-    threshold = CHANCE_MULTIPLE / math.sqrt(directions.shape[1])
+    threshold = presence_threshold(directions.shape[1])
     present = rho.abs() >= threshold
     centred = (rho - rho.mean(1, keepdim=True)).double()
     kurtosis = centred.pow(4).mean(1) / centred.square().mean(1).square() - 3

@@ -2,34 +2,62 @@
 
 Presence is predicted by the mean presence of the same token in one half of the windows, and the share of its variance
 that this explains is measured in the other half: ``R² = 1 − Σ(ρ − ρ̂)² / Σ(ρ − ρ̄)²``, where the token's mean is drawn
-towards the mean of all by one position's weight, and a token not seen before gets the mean of all. ``R²`` is 1 where
-the token alone decides, 0 where it says nothing. Held out, it lies a little below the true share (rarely seen tokens).
+towards the mean of all by one position's weight. ``R²`` is 1 where the token alone decides, 0 where it says nothing.
+
+Of a token that the first half does not have, or has once, nothing is known, and most tokens of a short text are such:
+counted as unexplained, they would hold ``R²`` far below 1 where the token decides everything. So only positions are
+scored whose token occurs at least twice in the first half, and the *coverage*, their share of all positions, is said.
+Of a token seen twice the shrunken mean leaves a ninth of the variance: held out, ``R²`` lies a little below the true
+share, and it says nothing of rare tokens.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 SHRINKAGE = 1.0
 """Positions with the mean of all that each token's mean counts besides its own."""
+OFTEN_ENOUGH = 2
+"""Positions of the fitting half that a token must stand at to be scored in the other."""
+COVERED = 0.5
+"""The share of positions that has to be scored before anything is concluded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenIdentity:
-    """Sums over the positions of each held-out window ``[K, W]``: squared error of the prediction, and of the mean."""
+    """Sums over the scored positions of each held-out window ``[K, W]``: squared error of the prediction, and of the
+    mean. ``coverage``: the share of the positions that were scored."""
 
     error: Tensor
     total: Tensor
+    coverage: float
+
+    @property
+    def covered(self) -> bool:
+        """Whether enough positions were scored to conclude anything."""
+        return self.coverage >= COVERED
 
     def explained(self, weights: Tensor | None = None) -> Tensor:
-        """``R²`` of each direction, ``[K]``; or ``[R, K]`` when windows weigh ``weights [R, W]``."""
+        """``R²`` of each direction, ``[K]``; or ``[R, K]`` when windows weigh ``weights [R, W]``. 0 where nothing
+        varies, or nothing was scored."""
         windows = torch.ones(1, self.error.shape[1], dtype=torch.float64) if weights is None else weights
+        total = windows @ self.total.T
         tiny = torch.finfo(torch.float64).tiny
-        values = 1 - (windows @ self.error.T) / (windows @ self.total.T).clamp(min=tiny)
+        values = torch.where(total > 0, 1 - (windows @ self.error.T) / total.clamp(min=tiny), 0.0)
         return values[0] if weights is None else values
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenIdentity]) -> TokenIdentity:
+        """The directions of all ``parts``, measured in the same windows; covered as the least of them."""
+        return cls(
+            error=torch.cat([part.error for part in parts]),
+            total=torch.cat([part.total for part in parts]),
+            coverage=min(part.coverage for part in parts),
+        )
 
 
 def token_identity(
@@ -54,11 +82,13 @@ def token_identity(
     sums.index_add_(0, codes[fit].flatten(), deviations[fit].flatten(0, 1))
     counts = torch.bincount(codes[fit].flatten(), weights=weight[fit].flatten(), minlength=size)
     predicted = (sums / (counts + SHRINKAGE)[:, None])[codes[held]]
-    here = weight[held][..., None]
-    held_mean = deviations[held].sum(dim=(0, 1)) / here.sum().clamp(min=1)
+    scored = weight[held] * (counts >= OFTEN_ENOUGH)[codes[held]]
+    here = scored[..., None]
+    held_mean = (deviations[held] * here).sum(dim=(0, 1)) / here.sum().clamp(min=1)
     return TokenIdentity(
         error=((deviations[held] - predicted).square() * here).sum(1).T,
         total=((deviations[held] - held_mean).square() * here).sum(1).T,
+        coverage=float(scored.sum() / weight[held].sum().clamp(min=1)),
     )
 
 

@@ -15,6 +15,18 @@ def proves(run):
     return Finding(status=Status.PROVED, evidence={"seed": run.seed})
 
 
+def supports(run):
+    return Finding(status=Status.SUPPORTED, evidence={"measured": 3})
+
+
+def skips(run):
+    return Finding(status=Status.SKIPPED, evidence={"reason": "too narrow"})
+
+
+def fails(run):
+    return Finding(status=Status.ERROR, evidence={"reason": "broken"})
+
+
 def does_not_know(run):
     return Finding(status=Status.INCONCLUSIVE, evidence={"reason": "out of time"})
 
@@ -94,9 +106,36 @@ def test_a_refuted_twin_is_recorded(run):
     assert verdict.finding.evidence["false_twins_refuted"] == ["refutes"]
 
 
-@pytest.mark.parametrize("twin", [proves, crashes])
-def test_a_twin_that_is_not_refuted_makes_the_checker_worthless(run, twin):
-    assert run_claim(claim(proves, twins=[twin]), "suite", run).status is Status.ERROR
+@pytest.mark.parametrize("check", [proves, supports, refutes])
+@pytest.mark.parametrize("twin", [proves, supports, fails, crashes])
+def test_a_twin_that_is_accepted_or_fails_makes_the_checker_worthless(run, check, twin):
+    for twins in ([twin], [refutes, twin], [does_not_know, twin]):
+        assert run_claim(claim(check, twins=twins), "suite", run).status is Status.ERROR
+
+
+@pytest.mark.parametrize("check", [supports, refutes])
+@pytest.mark.parametrize("twin", [does_not_know, skips])
+def test_a_twin_that_is_left_undecided_leaves_the_claim_undecided_and_is_named(run, check, twin):
+    verdict = run_claim(claim(check, twins=[refutes, twin]), "suite", run)
+    evidence = verdict.finding.evidence
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "power to refute a false statement" in evidence["reason"]
+    assert twin.__name__ in evidence["reason"]
+    assert list(evidence["not_refuted"]) == [twin.__name__]
+    assert evidence["without_twins"] == check(run).status.value
+    assert "false_twins_refuted" not in evidence
+    assert evidence.get("witness_without_twins") == check(run).witness
+    assert verdict.to_json()["witness"] is None
+
+
+@pytest.mark.parametrize("twin", [does_not_know, skips])
+def test_what_is_proved_has_to_refute_all_its_twins(run, twin):
+    assert run_claim(claim(proves, twins=[refutes, twin]), "suite", run).status is Status.ERROR
+
+
+def test_what_was_measured_is_kept_where_a_twin_is_left_undecided(run):
+    verdict = run_claim(claim(supports, twins=[does_not_know]), "suite", run)
+    assert verdict.finding.evidence["measured"] == 3
 
 
 def test_a_check_that_concluded_nothing_keeps_its_reason(run):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sensverify.token_identity import largest_token_share, token_identity
+from sensverify.token_identity import TokenIdentity, largest_token_share, token_identity
 
 WINDOWS, LENGTH, TOKENS = 200, 30, 12
 
@@ -35,7 +35,60 @@ def test_tokens_seen_once_explain_nothing_held_out():
     """As many tokens as positions: in the sample they would explain everything."""
     unique = torch.arange(WINDOWS * LENGTH).view(WINDOWS, LENGTH)
     presence = drawn(1, WINDOWS, LENGTH, seed=6)
-    assert float(token_identity(unique, presence, torch.Generator().manual_seed(7)).explained()[0]) <= 1e-9
+    identity = token_identity(unique, presence, torch.Generator().manual_seed(7))
+    assert float(identity.explained()[0]) == 0
+    assert identity.coverage == 0
+    assert not identity.covered
+
+
+@pytest.mark.parametrize("windows", [8, 39, 256])
+def test_where_the_token_decides_everything_short_texts_say_so_too(windows):
+    """Words as frequent as those of a language: a third of a short text's tokens are in the other half at most once."""
+    generator = torch.Generator().manual_seed(30)
+    frequencies = 1 / torch.arange(1, 4001, dtype=torch.float64)
+    tokens = torch.multinomial(frequencies, windows * 64, replacement=True, generator=generator).view(windows, 64)
+    presence = torch.randn(20, 4000, generator=generator)[:, tokens]
+    identity = token_identity(tokens, presence, torch.Generator().manual_seed(31))
+    assert float(identity.explained().median()) > 0.93
+    assert identity.coverage < 0.9
+    shuffled = tokens.flatten()[torch.randperm(tokens.numel(), generator=generator)].view_as(tokens)
+    assert float(token_identity(shuffled, presence, torch.Generator().manual_seed(31)).explained().median()) < 0.05
+
+
+def test_the_coverage_is_the_share_of_counted_positions_whose_token_the_other_half_has_twice(tokens):
+    rare = tokens.clone()
+    rare[:, : LENGTH // 3] = 1000 + torch.arange(WINDOWS * (LENGTH // 3)).view(WINDOWS, -1)  # each stands once
+    presence = drawn(TOKENS, seed=32)[tokens][None]
+    counted = torch.ones(WINDOWS, LENGTH, dtype=torch.bool)
+    all_of_them = token_identity(rare, presence, torch.Generator().manual_seed(33), counted)
+    assert all_of_them.coverage == pytest.approx(2 / 3)
+    assert float(all_of_them.explained()) > 0.99
+    counted[:, LENGTH // 2 :] = False  # fifteen are left, ten of them rare
+    fewer = token_identity(rare, presence, torch.Generator().manual_seed(33), counted)
+    assert fewer.coverage == pytest.approx(1 / 3)
+    assert all_of_them.covered
+    assert not fewer.covered
+
+
+def test_a_token_has_to_be_counted_twice_and_not_only_to_stand_there():
+    tokens = torch.zeros(6, 4, dtype=torch.long)
+    counted = torch.zeros(6, 4, dtype=torch.bool)
+    counted[:, 0] = True
+    presence = drawn(1, 6, 4, seed=34)
+    assert token_identity(tokens, presence, torch.Generator().manual_seed(0), counted).coverage == 1
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    counted[order[1:3]] = False  # of the three windows that are fitted, two
+    assert token_identity(tokens, presence, torch.Generator().manual_seed(0), counted).coverage == 0
+
+
+def test_what_is_joined_is_covered_as_the_least_of_its_parts(tokens):
+    first = token_identity(tokens, drawn(2, WINDOWS, LENGTH, seed=35), torch.Generator().manual_seed(36))
+    second = TokenIdentity(error=first.error, total=first.total, coverage=0.4)
+    joined = TokenIdentity.joined([first, second])
+    expected = [*first.explained().tolist(), *second.explained().tolist()]
+    assert joined.explained().tolist() == pytest.approx(expected)
+    assert joined.coverage == 0.4
+    assert not joined.covered
 
 
 def test_weights_of_windows_are_as_windows_given_again(tokens):

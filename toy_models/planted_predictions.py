@@ -53,12 +53,12 @@ def predict_stability(run: Run) -> Prediction | None:
     return half_the_excess(
         "PY-4.stable",
         "mean matched |cosine| of searches from different seeds less that of random sets, over 1 less that of random "
-        "sets",
+        "sets; random sets with the second moment of what the searches found",
         min(row.stability.low for row in rows),
         0.0,
         f"TM-8.stable. {'; '.join(parts)}. Seeds find different directions where many more are as good as are asked "
         "for, as on the models of TM-2, and nobody knows how many a language model has: so at least half of the "
-        "smallest is expected, which random sets do not reach.",
+        "smallest is expected, which random sets with the second moment of what was found do not reach.",
     )
 
 
@@ -83,7 +83,7 @@ def predict_single_token(run: Run) -> Prediction | None:
     return order(
         "PY-6",
         "median over directions found on a copy with shuffled weights of the share of the held-out variance of "
-        "presence that the current token explains",
+        "presence that the current token explains, where the fitting half has that token twice or more",
         medians,
         f"TM-8.shuffled, planted transformers, seeds {planted_seeds(run)}: {extent(medians)}. More is explained than "
         "is left; how much more depends on the sizes of weights, which shuffling keeps.",
@@ -97,7 +97,7 @@ def predict_contrast(run: Run) -> Prediction | None:
     return order(
         "PY-6.contrast",
         "mean over directions of the share of the held-out variance of presence that the current token explains, found "
-        "on a copy with shuffled weights less found on the model",
+        "on a copy with shuffled weights less found on the model, where the fitting half has that token twice or more",
         differences,
         f"TM-8.shuffled, planted transformers, seeds {planted_seeds(run)}: {extent(differences)}. No size is "
         "predicted: what a search finds there is all about the token before, which is built in.",

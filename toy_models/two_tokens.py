@@ -93,6 +93,13 @@ class Identity:
     subject: Subject
     copy: TokenIdentity
     model: TokenIdentity
+    random: TokenIdentity
+    """Random directions on the copy: shown beside, not judged."""
+
+    @property
+    def covered(self) -> bool:
+        """Whether enough positions have tokens that are known."""
+        return self.copy.covered and self.model.covered
 
     def figures(self) -> tuple[Interval, Interval]:
         """The median of ``R²`` on the copy, and the mean there less that on the model; windows and directions
@@ -231,12 +238,14 @@ def check_shuffled(run: Run) -> Finding:
     rows = identities(run)
     values = {
         "on the copy": torch.cat([row.copy.explained() for row in rows]).tolist(),
+        "random on the copy": torch.cat([row.random.explained() for row in rows]).tolist(),
         "on the model": torch.cat([row.model.explained() for row in rows]).tolist(),
     }
     exhibit = Histogram(
         title="How much of a presence the current token decides",
         caption="Variance of presence that the token explains on held-out windows, one count per found direction, all "
-        "models: found on copies with shuffled weights, and on the models themselves.",
+        "models: found on copies with shuffled weights, and on the models themselves. Random directions on the copies "
+        "are shown beside: as far as they lie where found ones do, it is the stream that is about single tokens.",
         x_label="variance explained by the token",
         groups=values,
     )
@@ -249,13 +258,21 @@ def check_tokens_of_other_windows(run: Run) -> Finding:
 
 
 def _judge_identity(rows: Sequence[Identity], exhibits: tuple[Exhibit, ...] = ()) -> Finding:
-    """Every model by itself: medians on copies above one half, and means above those on the models."""
+    """Every model by itself: medians on copies above one half, and means above those on the models; INCONCLUSIVE
+    where too few positions are scored on any."""
     figures = {row.subject.seed: row.figures() for row in rows}
     halves, more = (list(column) for column in zip(*figures.values(), strict=True))
     status = _both(at_least(halves, HALF), at_least(more, ABOVE_ONE - 1))
+    if not all(row.covered for row in rows):
+        status = Status.INCONCLUSIVE
     by_model = {
-        f"seed {seed}": {"median_on_the_copy": median.to_json(), "mean_there_minus_on_the_model": difference.to_json()}
-        for seed, (median, difference) in figures.items()
+        f"seed {row.subject.seed}": {
+            "median_on_the_copy": figures[row.subject.seed][0].to_json(),
+            "median_of_random_directions_on_the_copy_not_judged": float(row.random.explained().median()),
+            "mean_there_minus_on_the_model": figures[row.subject.seed][1].to_json(),
+            "coverage": min(row.copy.coverage, row.model.coverage),
+        }
+        for row in rows
     }
     evidence: dict[str, Any] = {"seeds": list(figures), **by_model}
     return Finding(
@@ -272,13 +289,17 @@ def _both(first: Status, second: Status) -> Status:
 def _identities(run: Run, moved: int) -> list[Identity]:
     rows = []
     for subject in planted.subjects(run):
-        model, windows = subject.planted.transformer, _text(subject)
-        parts = []
-        for one in (model.shuffled(subject.generator(33)), model):
-            rho = _presences(one.residuals(windows)[CARRIES_TWO], _find(run, subject, one, "plain"))
-            generator = torch.Generator().manual_seed(subject.seed)
-            parts.append(token_identity(windows.roll(moved, 0), rho, generator))
-        rows.append(Identity(subject, *parts))
+        model = subject.planted.transformer
+        copy = model.shuffled(subject.generator(33))
+        random = planted.directions_of(subject, "random", subject.planted.config.features, subject.generator(4))
+
+        def identity(one: Transformer, directions: Tensor, subject: Subject = subject) -> TokenIdentity:
+            windows = _text(subject)
+            rho = _presences(one.residuals(windows)[CARRIES_TWO], directions)
+            return token_identity(windows.roll(moved, 0), rho, torch.Generator().manual_seed(subject.seed))
+
+        on_copy, on_model = (identity(one, _find(run, subject, one, "plain")) for one in (copy, model))
+        rows.append(Identity(subject, on_copy, on_model, identity(copy, random)))
     return rows
 
 

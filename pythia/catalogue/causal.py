@@ -17,8 +17,10 @@ CLAIMS = (
         ),
         hypotheses=(
             "tokens that occur in the text; at the layer of PY-4, at every layer in the full profile",
-            "null: directions permuted among each other, so that what all of them share counts for nothing",
-            "Holm over the pairs of readings, and over layers",
+            "chance: other directions' readings, so that what all of them share counts for nothing",
+            "nulls: tokens of one reading permuted, for all directions alike; directions permuted among each other",
+            "intervals: bootstrap over tokens, for all directions alike, and over directions",
+            "Holm over the pairs of readings, and over layers; refuted by intervals that hold together (Bonferroni)",
         ),
         source="THEORY PY-9; Bricken et al. 2023 (Towards Monosemanticity)",
         expected=Status.SUPPORTED,

@@ -47,7 +47,10 @@ CLAIMS = (
         r"\overline{R^2}_{\text{copy}} > \overline{R^2}_{\text{model}}",
         hypotheses=(
             "entries of every weight matrix permuted, biases and norms kept; the same search on the copy",
-            "variance explained on held-out windows by the token's mean presence in the others",
+            "variance explained on held-out windows by the token's mean presence in the others, at positions whose "
+            "token those have twice or more; nothing is concluded where these are less than half of all",
+            "of random directions on the copy the token explains about as much: the claim is about the stream of a "
+            "shuffled model, not about what a search finds in it",
             "each direction in the activations of the model that it was found on",
         ),
         source="THEORY PY-6; Bricken et al. 2023 (randomised model as a control)",

@@ -11,7 +11,10 @@ CLAIMS = (
             "sparsity term in the search."
         ),
         formula=r"\sum_i \rho_i^2 \leq \lambda_{\max}(G)",
-        hypotheses=("the directions of PY-4, at every held-out position but BOS",),
+        hypotheses=(
+            "the directions of PY-4, at every held-out position but BOS",
+            "width 64 at least: below, 4/√d is above 1/2, and hardly any direction can be present",
+        ),
         source="THEORY PY-7 and RN-4; Stambler 2025 (sparsity without assuming it)",
         # Known on the shipped model: the found directions lean against the mean activation, are present several
         # times as often as the toys allow, and their presence has no heavier tails than a Gaussian.
@@ -19,8 +22,8 @@ CLAIMS = (
         check="pythia.sparsity:check_found_presence",
         false_twins=(
             FalseTwin(
-                statement="The presence of the mean activation's direction is sparse.",
-                check="pythia.sparsity:check_mean_direction_presence",
+                statement="The presence of each activation's own direction, position by position, is sparse.",
+                check="pythia.sparsity:check_own_direction_presence",
             ),
         ),
         preflight="pythia.sparsity:preflight",

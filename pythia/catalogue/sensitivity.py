@@ -16,7 +16,8 @@ CLAIMS = (
         hypotheses=(
             PLACES,
             "the autoencoder given by --sae or, where none is given, a TopK autoencoder trained on the search windows; "
-            "a sample of those latents that fire, fixed by the seed",
+            "a sample of those latents that fire, fixed by the seed; nothing is concluded where it explains none of the "
+            "held-out variance",
             "all groups share contexts and presences; " + LAYERS,
         ),
         source="THEORY PY-3; Stambler 2025 (sensitivity hypothesis)",
@@ -80,14 +81,15 @@ CLAIMS = (
     Claim(
         id="PY-4.stable",
         statement=(
-            "Searches from different seeds find the same directions more than random sets are the same: matched one to "
-            "one, their absolute cosines have come at least as much of the way from those of random sets to 1 as the "
-            "toy models predict."
+            "Searches from different seeds find the same directions more than random sets with their second moment are "
+            "the same: matched one to one, their absolute cosines have come at least as much of the way from those of "
+            "such sets to 1 as the toy models predict."
         ),
         formula=r"\frac{\bar c - \bar c_0}{1 - \bar c_0} \geq \text{predicted}",
         hypotheses=(
             "three searches with the options of PY-4, one third of the way into the model",
-            "matched by Hungarian assignment on absolute cosines; c₀: random sets of as many directions, matched alike",
+            "matched by Hungarian assignment on absolute cosines; c₀: random sets of as many directions, with the "
+            "second moment of what the three searches found, matched alike",
         ),
         source="THEORY PY-4",
         expected=Status.SUPPORTED,
@@ -96,6 +98,10 @@ CLAIMS = (
             FalseTwin(
                 statement="Random sets of directions are the same by as much.",
                 check="pythia.stability:check_random_sets",
+            ),
+            FalseTwin(
+                statement="So are random sets with the second moment of the found directions.",
+                check="pythia.stability:check_sets_of_the_same_moment",
             ),
         ),
         preflight="pythia.stability:preflight",

@@ -9,15 +9,20 @@ import safetensors.torch
 import torch
 
 from pythia import compared, compared_exhibits, stability, subject
-from pythia.autoencoded import check_sae_against_random, check_untouched_against_random
+from pythia.autoencoded import (
+    check_sae_against_random,
+    check_untouched_against_random,
+    unless_it_explains_nothing,
+)
 from pythia.catalogue.sensitivity import CLAIMS
 from pythia.corpus import read_corpus
-from pythia.discovered import check_found_against_random
+from pythia.discovered import check_found_against_random, check_found_against_sae
 from pythia.group_scores import (
     FOUND_UNTOUCHED,
     LONGER,
     NEGATED,
     RANDOM_AGAIN,
+    ROUNDING,
     SHORTER,
     UNTOUCHED,
     LayerScores,
@@ -147,6 +152,20 @@ def test_the_null_control_is_zero_and_every_group_meets_the_same_contexts(run):
     assert row.ratio("found", "found").value == pytest.approx(1)
 
 
+def test_one_large_rounding_among_many_does_not_fail_the_null_control():
+    """The largest of S × B roundings is no measure of what they add to a mean: in few digits it is always large."""
+    row = made()
+    spoilt = row.effects[UNTOUCHED].clone()
+    spoilt[3, 7] = 0.05
+    one = dataclasses.replace(row, effects={**row.effects, UNTOUCHED: spoilt})
+    assert one.largest_null_share == pytest.approx(0.05, rel=0.1)
+    assert one.null_share == pytest.approx(0.05 / (24 * 100), rel=0.1)
+    assert one.null_share < ROUNDING < one.largest_null_share
+    everywhere = dataclasses.replace(row, effects={**row.effects, UNTOUCHED: torch.full_like(spoilt, 0.05)})
+    assert everywhere.null_share == pytest.approx(0.05, rel=0.1)
+    assert judged({0: everywhere}).status is Status.INCONCLUSIVE
+
+
 @pytest.mark.parametrize(
     ("means", "status"),
     [({"SAE": 1.5}, Status.SUPPORTED), ({"SAE": 0.7}, Status.REFUTED), ({}, Status.INCONCLUSIVE)],
@@ -240,10 +259,10 @@ def test_published_figures_stand_in_the_table_of_their_own_model_alone():
     assert not any("published" in column for table in other[:3] for column in table.columns)
 
 
-def write_sae(folder, width, hook="blocks.2.hook_resid_post", dead=6):
+def write_sae(folder, width, hook="blocks.2.hook_resid_post", dead=6, scale=1.0):
     """40 latents; of the first ``dead`` the bias is so low that they never fire."""
     folder.mkdir()
-    decoder = torch.randn(40, width, generator=torch.Generator().manual_seed(1))
+    decoder = scale * torch.randn(40, width, generator=torch.Generator().manual_seed(1))
     bias = torch.zeros(40)
     bias[:dead] = -1e6
     weights = {"W_enc": decoder.T.contiguous(), "W_dec": decoder, "b_enc": bias, "b_dec": torch.zeros(width)}
@@ -270,6 +289,35 @@ def test_a_given_autoencoder_is_compared_at_its_own_layer_without_its_dead_laten
     assert finding.evidence["hook_name"] == "blocks.2.hook_resid_post"
     # its decoder is of random directions: it is no more sensitive than those
     assert finding.evidence["ratio"]["layer 2"]["value"] == pytest.approx(1, abs=0.25)
+
+
+def explaining(share, **means):
+    return dataclasses.replace(made(**means), sae={"held_out_variance_explained": share})
+
+
+@pytest.mark.parametrize("share", [0.0, -3.5e61, math.nan, -math.inf])
+@pytest.mark.parametrize(("ratio", "status"), [(1.5, Status.SUPPORTED), (0.7, Status.REFUTED)])
+def test_nothing_is_concluded_from_an_autoencoder_that_explains_nothing_of_the_model(share, ratio, status):
+    good, bad = explaining(0.01, SAE=ratio), explaining(share, SAE=ratio)
+    finding = judged({0: good, 1: good})
+    assert finding.status is status
+    assert unless_it_explains_nothing(finding, {0: good, 1: good}) is finding
+    told = unless_it_explains_nothing(judged({0: good, 1: bad}), {0: good, 1: bad})
+    assert told.status is Status.INCONCLUSIVE
+    assert "layer 1" in told.evidence["reason"]
+    assert "layer 0" not in told.evidence["reason"]
+
+
+def test_both_claims_about_an_autoencoder_of_no_model_are_left_open_with_the_reason(run, tmp_path):
+    """Random weights, ever so large: what they make of an activation is farther from it than the mean is."""
+    folder = write_sae(tmp_path / "sae", 32, scale=100.0)
+    given = Run(seed=0, directory=tmp_path, subject=dataclasses.replace(run.subject, sae=folder))
+    for check in (check_sae_against_random, check_found_against_sae):
+        finding = check(given)
+        assert finding.evidence["layers"]["layer 2"]["sae"]["held_out_variance_explained"] < 0
+        assert finding.status is Status.INCONCLUSIVE
+        assert "none of this model" in finding.evidence["reason"]
+    assert "reason" not in check_found_against_random(given).evidence
 
 
 @pytest.mark.parametrize(
@@ -314,4 +362,19 @@ def test_the_best_matching_is_found_where_the_greedy_one_is_not():
 
 def test_random_sets_are_refuted_as_stable(run):
     pytest.importorskip("scipy")
-    assert stability.check_random_sets(run).status is Status.REFUTED
+    for check in (stability.check_random_sets, stability.check_sets_of_the_same_moment):
+        assert check(run).status is Status.REFUTED
+
+
+def test_searches_that_share_no_direction_but_a_subspace_are_refuted_and_those_that_share_all_supported(run):
+    pytest.importorskip("scipy")
+    generator = torch.Generator().manual_seed(0)
+    width = compared.directions(run)[compared.FOUND].shape[1]
+    basis = Centring.MEAN.project(torch.linalg.qr(torch.randn(width, 12, generator=generator)).Q.T)
+    sets = [torch.nn.functional.normalize(torch.randn(8, 12, generator=generator) @ basis) for _ in range(3)]
+    finding = stability._judge(run, stability._compare(run, sets))
+    assert finding.status is Status.REFUTED
+    on_sphere = finding.evidence["over_random_sets_of_the_whole_sphere_not_judged"]["stability"]
+    assert on_sphere["low"] > finding.witness["predicted"]["low"]
+    same = stability._judge(run, stability._compare(run, [sets[0], -sets[0], sets[0].flip(0)]))
+    assert same.status is Status.SUPPORTED

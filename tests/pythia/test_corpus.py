@@ -113,6 +113,33 @@ def test_json_lines_are_the_documents_of_a_text_file(model, tmp_path):
     assert corpora[1].documents == 30
 
 
+@pytest.mark.parametrize("name", ["all.JSONL", "all.ndjson", "ALL.NdJson"])
+def test_json_lines_are_known_by_their_ending_in_either_case(model, tmp_path, name):
+    records = [{"text": one} for one in pages(30)]
+    expected, found = (read_corpus(model, as_lines(tmp_path / one, records), length=16) for one in ("all.jsonl", name))
+    assert same_windows(expected, found)
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.txt"])
+def test_a_byte_order_mark_is_no_part_of_the_text(model, tmp_path, name):
+    content = json.dumps({"text": " ".join(pages(30))}) if name.endswith("l") else "\n".join(pages(30))
+    corpora = []
+    for mark in ("", "\ufeff"):
+        path = tmp_path / name
+        path.write_text(mark + content, encoding="utf-8")
+        corpora.append(read_corpus(model, path, length=16))
+    assert same_windows(*corpora)
+
+
+@pytest.mark.parametrize("name", ["all.json", "all.JSON"])
+def test_a_single_json_document_is_refused_with_the_format_that_is_read(model, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(json.dumps([{"text": one} for one in pages(30)]))
+    with pytest.raises(InputError, match=r"one JSON object a line.*remedy: write one object a line") as caught:
+        read_corpus(model, path, length=16)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_field_of_json_lines_can_be_named(model, tmp_path):
     path = as_lines(tmp_path / "other.jsonl", [{"text": 3, "body": one} for one in pages(30)])
     named = read_corpus(model, path, length=16, options=TextOptions(field="body"))

@@ -139,7 +139,19 @@ def test_a_copy_that_hears_its_tokens_alone_is_single_token_and_a_model_that_mix
     explained = finding.evidence["median_explained_by_token"]
     assert explained[ON_COPY]["value"] > 0.99 > explained[ON_MODEL]["value"]
     assert finding.evidence["share_single_token"][ON_COPY] == 1
+    # there the token decides every direction, found or drawn, and the evidence says what that makes of the claim
+    beside = finding.evidence["mean_on_the_copy_found_minus_random_not_judged"]
+    assert -0.01 < beside["low"] <= beside["high"] < 0.01
+    assert f"{explained[ON_COPY]['value']:.3f} of a found" in finding.evidence["about"]
+    assert all(0.5 <= share <= 1 for share in finding.evidence["coverage"].values())
     assert check_tokens_of_other_windows(run).status is Status.REFUTED
+
+
+def test_nothing_is_concluded_where_most_tokens_are_hardly_seen_again(run, monkeypatch):
+    monkeypatch.setattr("sensverify.token_identity.OFTEN_ENOUGH", 10**6)
+    finding = check_shuffled_directions(run)
+    assert finding.status is Status.INCONCLUSIVE
+    assert set(finding.evidence["coverage"].values()) == {0}
 
 
 def test_a_copy_that_mixes_its_tokens_more_than_the_model_refutes_the_claim(run):

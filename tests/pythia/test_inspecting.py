@@ -12,7 +12,7 @@ from pythia.loading import LanguageModel, load_model
 from pythia.logit_weights import how_weighed, logit_weights, tied
 from pythia.tasks import TaskItem, TaskSet, log_odds, read_tasks, tokenise
 from sensverify.claims import Subject
-from sensverify.directions import DirectionSet, save_directions
+from sensverify.directions import DirectionSet, load_directions, save_directions
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions, unit_directions
 from sensverify.inspection import InspectionRequest, inspect_directions
@@ -255,6 +255,27 @@ def test_neighbours_are_the_nearest_of_the_file_but_not_the_direction_itself(pla
     assert other.neighbours[0].cosine == pytest.approx(1, abs=1e-5)
 
 
+def test_a_row_that_the_norm_cannot_see_is_refused_and_is_nobodys_neighbour(planted, tiny_text, tmp_path):
+    """All-ones before a LayerNorm: centred, nothing is left of it."""
+    model, found = planted
+    rows = load_directions(found).directions.clone()
+    rows[1] = torch.ones(32) / 32**0.5
+    config = {"layer": LAYER, "model": model.name, "weights_sha256": model.weights_sha256}
+    save_directions(tmp_path, DirectionSet(directions=rows, config=config))
+    with pytest.raises(InputError, match=r"row 1: .*parallel to the all-ones vector; remedy: pass another --index"):
+        ask((model, tmp_path), tiny_text, indices=(0, 1))
+    (seen,) = ask((model, tmp_path), tiny_text, indices=(2,)).inspections
+    assert {one.name for one in seen.neighbours} == {"direction 0", "direction 3"}
+    (other,) = ask(planted, tiny_text, indices=(0,), sae=tmp_path).inspections
+    assert other.neighbours_of.startswith("3 decoder directions")
+    assert {one.name for one in other.neighbours} == {"latent 0", "latent 2", "latent 3"}
+    assert other.neighbours[0].name == "latent 0"
+    units = rows[[0, 2, 3]] - rows[[0, 2, 3]].mean(1, keepdim=True)
+    units = units / units.norm(dim=1, keepdim=True)
+    expected = sorted((units @ units[0]).tolist(), reverse=True)
+    assert [one.cosine for one in other.neighbours] == pytest.approx(expected, abs=1e-5)
+
+
 def test_directions_of_other_weights_and_layers_out_of_range_are_refused(planted, tiny_text, tiny_model_folder):
     _, found = planted
     elsewhere = InspectionRequest(
@@ -360,15 +381,57 @@ def test_both_formats_are_read_and_the_wrong_name_is_the_one_that_occurs_twice(t
 def test_folders_without_task_sets_and_broken_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="task sets"):
         read_tasks(tmp_path)
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(InputError, match=r"broken\.json"):
-        read_tasks(tmp_path)
+    for content in ("{", "[" * 100_000, '{"prompt": ' * 100_000):
+        (tmp_path / "broken.json").write_text(content)
+        with pytest.raises(InputError, match=r"broken\.json") as caught:
+            read_tasks(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_task_set(task_folder):
+    file = task_folder / "ioi.json"
+    expected = read_tasks(task_folder)
+    file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    assert read_tasks(task_folder) == expected
 
 
 def test_items_whose_answers_are_more_than_one_token_are_left_out_and_counted(task_folder, tiny_model_folder):
     model = load_model(str(tiny_model_folder))
     task = tokenise(model, read_tasks(task_folder)[0], seed=0)
     assert (task.items, task.left_out, len(task.prompts)) == (3, 1, 2)
+
+
+def words_model(words, *, unknown, vocabulary=None):
+    """A network with a tokenizer of whole words, the first of which is BOS; ``unknown`` is what it says to others."""
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token=unknown))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=core, bos_token=min(words, key=words.get))
+    return dataclasses.replace(bare("gpt2", vocabulary=vocabulary or len(words)), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "vocabulary", "prompt", "right"),
+    [
+        ("BOS", None, "the 漢 fox", " jumps"),
+        ("BOS", None, "the BOS fox", " jumps"),
+        ("BOS", None, "the quick fox", " sings"),
+        ("nothing", None, "the 漢 fox", " jumps"),
+        ("BOS", None, "the \ud800 fox", " jumps"),
+        ("BOS", 6, "the quick late", " jumps"),
+        ("BOS", 6, "the quick fox", " late"),
+    ],
+    ids=["unknown is BOS", "BOS in text", "unknown answer", "no unknown", "half a pair", "id too large", "answer too"],
+)
+def test_items_that_the_tokenizer_has_no_tokens_for_are_left_out(unknown, vocabulary, prompt, right):
+    words = {word: i for i, word in enumerate(["BOS", "the", "quick", "fox", "jumps", "sleeps", "late"])}
+    model = words_model(words, unknown=unknown, vocabulary=vocabulary)
+    items = [("the quick fox", " jumps"), (prompt, right)]
+    task = TaskSet(name="x", items=tuple(TaskItem(prompt=p, right=r, wrong=" sleeps") for p, r in items))
+    tokenised = tokenise(model, task, seed=0)
+    assert (tokenised.items, tokenised.left_out) == (2, 1)
+    assert tokenised.prompts == ((0, 1, 2, 3),)
+    assert tokenised.answers.tolist() == [[4, 5]]
+    assert len(log_odds(model, tokenised)) == 1
 
 
 def test_log_odds_are_those_of_the_library_one_prompt_at_a_time(tiny_model_folder):

@@ -1,6 +1,7 @@
 """Autoencoders on disk in three layouts, written here by hand; their latents against formulas written out in numpy."""
 
 import json
+import math
 import pickle
 import zipfile
 
@@ -222,6 +223,15 @@ def test_hooks_are_the_blocks_that_their_authors_mean(hook, layer):
     assert layer_of(hook) == layer
 
 
+@pytest.mark.parametrize("hook", ["blocks.{}.hook_resid_post", "blocks.{}.hook_resid_pre", "layers.{}"])
+def test_a_block_with_a_number_past_all_models_is_no_block(tmp_path, hook):
+    name = hook.format("9" * 5000)  # more digits than Python turns into a number
+    assert layer_of(name) is None
+    with pytest.raises(InputError, match="a hook after block 1, out of none here") as caught:
+        choose(write_sae_lens(tmp_path / "sae", parts(), hook_name=name), 1)
+    assert len(str(caught.value)) < 200
+
+
 def test_another_width_is_refused(tmp_path):
     place = choose(write_sae_lens(tmp_path / "sae", parts()))
     assert read_for(place, WIDTH, "mine").width == WIDTH
@@ -276,6 +286,7 @@ def test_a_missing_tensor_is_named(tmp_path, missing):
         ("decoder", numpy.full((LATENTS, WIDTH), numpy.nan), "NaN or infinity in W_dec"),
         ("encoder_bias", numpy.full(LATENTS, numpy.inf), "NaN or infinity in b_enc"),
         ("decoder", numpy.zeros((LATENTS, WIDTH)), "other than zero"),
+        ("decoder", numpy.full((LATENTS, WIDTH), 1e30), "a length past float32"),
         ("encoder", numpy.ones((LATENTS, WIDTH + 1)), "W_enc of shape"),
         ("decoder_bias", numpy.ones(WIDTH - 1), "b_dec of shape"),
     ],
@@ -285,6 +296,74 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, part, value, message
         read_sae(choose(write_sae_lens(tmp_path / "sae", {**parts(), part: value})))
 
 
+def in_float64(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("k", in_float64(numpy.nan), "NaN or infinity in k"),
+        ("k", in_float64(numpy.inf), "NaN or infinity in k"),
+        ("k", torch.tensor([3.0]).to_sparse(), "k as a dense tensor of real numbers"),
+        ("bias", torch.ones(WIDTH).to_sparse(), "bias as a dense tensor of real numbers.*got float32, sparse_coo"),
+        ("bias", torch.ones(WIDTH, dtype=torch.complex64), "bias as a dense tensor.*got complex64"),
+        ("bias", torch.ones(WIDTH, dtype=torch.bool), "bias as a dense tensor.*got bool"),
+        ("bias", torch.ones(WIDTH, device="meta"), "bias as a dense tensor"),
+        ("decoder.weight", torch.ones(WIDTH, LATENTS).to_sparse(), r"decoder\.weight as a dense tensor"),
+        ("threshold", in_float64([numpy.nan]), "NaN or infinity in threshold"),
+        ("threshold", torch.ones(1, dtype=torch.complex64), "threshold as a dense tensor"),
+    ],
+    ids=lambda value: None if isinstance(value, torch.Tensor) else value,
+)
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_are_no_finite_real_numbers_are_refused_in_one_line(tmp_path, name, value, message):
+    folder = write_dictionary(tmp_path / "resid_out_layer1", parts())
+    stored = torch.load(folder / "ae.pt", weights_only=True)
+    torch.save({**stored, name: value}, folder / "ae.pt")
+    with pytest.raises(InputError, match=message) as caught:
+        read_sae(choose(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_tensor_reaches_the_user_as_one_line_of_verify_and_of_inspect(
+    tmp_path, tiny_model_folder, tiny_text, capsys
+):
+    from sensverify.cli import run
+
+    folder = write_dictionary(tmp_path / "resid_out_layer1", parts(width=32), {"k": numpy.inf})
+    model = ["--model", str(tiny_model_folder), "--text", str(tiny_text)]
+    for command in (["verify", "pythia", "--claim", "PY-3", "--sae", str(folder)], ["inspect", str(folder)]):
+        assert run([*command, *model]) == 2
+        complaint = capsys.readouterr().err
+        assert "NaN or infinity in k" in complaint
+        assert complaint.count("\n") == 1
+
+
+def test_integers_and_short_floats_are_numbers_like_others(tmp_path):
+    folder = write_dictionary(tmp_path / "resid_out_layer1", parts(), {"k": 3.0}, bias="b_dec")
+    stored = torch.load(folder / "ae.pt", weights_only=True)
+    halves = {name: value.bfloat16() for name, value in stored.items()}
+    torch.save({**halves, "k": torch.tensor(3), "b_dec": torch.ones(WIDTH, dtype=torch.int8)}, folder / "ae.pt")
+    sae = read_sae(choose(folder))
+    assert sae.activation.k == 3
+    assert sae.decoder_bias.tolist() == [1.0] * WIDTH
+    assert sae.encoder.equal(stored["encoder.weight"].bfloat16().float())
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale", "expected_average_only_in"])
+def test_the_share_explained_is_that_of_the_formula_and_not_a_number_without_variance(tmp_path, normalisation):
+    w = parts()
+    sae = read_sae(choose(write_sae_lens(tmp_path / "sae", w, normalize_activations=normalisation)))
+    x = torch.tensor(X)
+    inside = sae.prepared(x).double().numpy()
+    left = inside - sae.decode(sae.encode(x)).double().numpy()
+    expected = 1 - (left**2).sum() / ((inside - inside.mean(0)) ** 2).sum()
+    assert sae.explained([x[:7], x[7:]])[0] == pytest.approx(expected, rel=1e-5)
+    assert math.isnan(sae.explained([torch.ones(5, WIDTH)])[0])
+    assert all(map(math.isnan, sae.explained([])))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -292,6 +371,13 @@ def test_weights_that_cannot_be_right_are_refused(tmp_path, part, value, message
         ({"normalize_activations": "batch_norm"}, "'batch_norm'"),
         ({"architecture": "topk", "k": 0}, "k from 1 to 10"),
         ({"d_in": 7}, "width 7, as its configuration says"),
+        *(
+            (
+                {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": scale},
+                "a finite norm_scaling_factor above 0",
+            )
+            for scale in (0, 0.0, -1.0, math.nan, math.inf, True, "2", 10**400)
+        ),
     ],
 )
 def test_switches_that_are_not_known_are_refused_by_name(tmp_path, config, message):

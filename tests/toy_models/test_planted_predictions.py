@@ -7,6 +7,7 @@ import torch
 
 from sensverify.claims import Run, resolve
 from sensverify.geometry import Centring
+from sensverify.matching import Comparison, Matching
 from sensverify.statistics import Interval
 from sensverify.swaps import DIRECTION, HALVED, NORM, OWN, TURN
 from sensverify.verdicts import Status
@@ -134,22 +135,44 @@ def test_the_published_share_is_not_seen_by_a_score_that_keeps_the_norm(run):
         assert max(share.high for share in row.shares[published_score.OURS]) < 1e-6
 
 
-def row_of(low, random=0.0):
-    class Found:
-        cosines, null, span = torch.full((3, 4), 0.5), 0.2, 0.3
+def test_searches_of_a_subspace_that_share_no_direction_are_refuted(monkeypatch, tmp_path):
+    """Against sets of the whole sphere they would be the same by more than the claim asks for."""
+    pytest.importorskip("scipy")
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(64, 20, generator=generator)).Q
+    sets = [torch.nn.functional.normalize(torch.randn(12, 20, generator=generator) @ basis.T) for _ in range(3)]
+    row = stability._compared("TM-8", 7, sets, Centring.NONE, generator)
+    assert row.found.stability_on_the_sphere(generator).low > 0.05
+    monkeypatch.setattr(stability, "measured", lambda run: [row])
+    run = Run(seed=0, directory=tmp_path)
+    for check in (stability.check_stability, stability.check_random_sets, stability.check_sets_of_the_same_moment):
+        assert check(run).status is Status.REFUTED
 
-    return stability.Stability("TM-2", 7, Found, Interval(low + 0.1, low, low + 0.2), Interval(random, random, random))
+
+def test_nothing_is_concluded_of_tokens_that_are_hardly_seen_again(run, monkeypatch):
+    monkeypatch.setattr("sensverify.token_identity.OFTEN_ENOUGH", 10**6)
+    finding = two_tokens._judge_identity(two_tokens._identities(run, moved=0))
+    assert finding.status is Status.INCONCLUSIVE
+    assert {row["coverage"] for name, row in finding.evidence.items() if name.startswith("seed ")} == {0}
+
+
+def row_of(low, random=0.0):
+    cosines = torch.full((3, 4), 0.5)
+    found = Comparison(matching=Matching(cosines=cosines, null=0.2, span=0.3), alike=cosines, sphere=cosines)
+    chance = Interval(random, random, random)
+    return stability.Stability("TM-2", 7, found, Interval(low + 0.1, low, low + 0.2), chance, chance)
 
 
 @pytest.mark.parametrize(
     ("lows", "status"),
-    [((0.06, 0.5), Status.SUPPORTED), ((0.04, 0.5), Status.INCONCLUSIVE), ((-0.2, 0.5), Status.REFUTED)],
+    [((0.03, 0.5), Status.SUPPORTED), ((0.02, 0.5), Status.INCONCLUSIVE), ((-0.2, 0.5), Status.REFUTED)],
 )
 def test_searches_are_judged_model_by_model(monkeypatch, tmp_path, lows, status):
     monkeypatch.setattr(stability, "measured", lambda run: [row_of(low) for low in lows])
     run = Run(seed=0, directory=tmp_path)
     assert stability.check_stability(run).status is status
     assert stability.check_random_sets(run).status is Status.REFUTED
+    assert stability.check_sets_of_the_same_moment(run).status is Status.REFUTED
 
 
 def test_stability_is_predicted_by_half_of_its_smallest_and_not_at_all_without_any(monkeypatch, tmp_path):
