@@ -16,8 +16,8 @@ CLAIMS = (
         hypotheses=(
             PLACES,
             "the autoencoder given by --sae or, where none is given, a TopK autoencoder trained on the search windows; "
-            "a sample of those latents that fire, fixed by the seed; nothing is concluded where it explains none of the "
-            "held-out variance",
+            "a sample of those latents that fire, fixed by the seed; nothing is concluded where it explains none of "
+            "the held-out variance",
             "all groups share contexts and presences; " + LAYERS,
         ),
         source="THEORY PY-3; Stambler 2025 (sensitivity hypothesis)",
