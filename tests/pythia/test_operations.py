@@ -103,8 +103,9 @@ def test_all_ways_measure_the_same_thing(site):
     mine = effects(readout, batch, readout.clean(batch), direction, torch.full((3,), 0.5), distance)
     for stops in (False,) if kl else (False, True):
         hooked = speed._Hooked(model, windows, case, stops=stops)
-        found = hooked.distance(hooked.read(None), hooked.read(hooked.direction))
-        torch.testing.assert_close(found, mine[0], rtol=1e-4, atol=1e-9)
+        # differences of logarithms: of divergences of 1e-5, float32 would leave a digit or two
+        found = hooked.distance(hooked.read(None).double(), hooked.read(hooked.direction).double()).float()
+        torch.testing.assert_close(found, mine[0], rtol=1e-3 if kl else 1e-4, atol=1e-9)
 
 
 def test_a_row_says_what_was_measured(monkeypatch):
