@@ -6,7 +6,8 @@ scored on one held-out sample, contexts and presences in common: mean SeS with 9
 contexts, the difference of the means (contexts resampled, in common), and overlap: the mean of squared cosines between
 two directions, and the mean over directions of the largest cosine, in size, to any other.
 
-One torch thread; what is compared is processor time. Prints one JSON object with the machine it ran on; `--out` writes the same to a file.
+One torch thread; what is compared is processor time. Prints one JSON object with the machine it ran on; `--out` writes
+the same to a file.
 
 Run: python benchmarks/discovery_cost.py [--directions 256] [--steps 100] [--contexts 16] [--seed 0] [--out FILE]
 """
