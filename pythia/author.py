@@ -232,9 +232,7 @@ def _judge(
     run: Run, share: Interval, evidence: Mapping[str, object] | None = None, exhibits: tuple[Exhibit, ...] = ()
 ) -> Finding:
     predicted, origin = subject.prediction(run, PREDICTION, SIDE)
-    status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[
-        predicted.judge(share)
-    ]
+    status = predicted.status(share)
     measured_share = {"share_at_the_null_rotation": share.to_json(), "predicted": predicted.to_json()}
     return Finding(
         status=status,

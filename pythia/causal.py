@@ -41,7 +41,7 @@ from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Heatmap, IntervalRow, Intervals, Table
 from sensverify.multiplicity import holm
 from sensverify.predictions import JUDGED, Prediction, judged
-from sensverify.statistics import Interval, bootstrap_weights
+from sensverify.statistics import Interval, bootstrap_weights, percentile_interval
 from sensverify.verdicts import Finding, Status
 
 JUDGED_READINGS = (WEIGHTS, ABLATION, PINNED)
@@ -153,7 +153,7 @@ class Compared:
 
     def interval(self, tail: float) -> Interval:
         """Bootstrap over tokens and directions, ``tail`` left out at either end."""
-        return _between(self.value, self.means(torch.Generator().manual_seed(self.seed + 59)), tail)
+        return percentile_interval(self.value, self.means(torch.Generator().manual_seed(self.seed + 59)), tail)
 
     def means(self, generator: torch.Generator) -> Tensor:
         """``[R]``: the mean over directions, these resampled too."""
@@ -163,11 +163,6 @@ class Compared:
     def p_value(self, permutations: int = PERMUTATIONS) -> float:
         """By permutations of tokens and of directions (:meth:`pythia.causal_readings.Agreement.p_value`)."""
         return self.agreement.p_value(torch.Generator().manual_seed(self.seed), permutations)
-
-
-def _between(value: float, replicates: Tensor, tail: float) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype)).tolist()
-    return Interval(value, low, high)
 
 
 def compare(
@@ -263,7 +258,7 @@ def _over_random(groups: ByGroup, seed: int) -> dict[str, object]:
 
 def difference(first: Compared, second: Compared, generator: torch.Generator) -> Interval:
     """``first`` less ``second``: tokens are resampled for both at once, directions of each by themselves."""
-    return _between(first.value - second.value, first.means(generator) - second.means(generator), TAIL)
+    return percentile_interval(first.value - second.value, first.means(generator) - second.means(generator), TAIL)
 
 
 def _token_control(row: Measured, seed: int) -> list[Compared]:

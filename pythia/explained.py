@@ -32,7 +32,7 @@ from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals, Table
 from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.rules import Explanation, Explanations, RuleOptions
-from sensverify.statistics import Interval, bootstrap_weights
+from sensverify.statistics import Interval, bootstrap_weights, percentile_interval
 from sensverify.verdicts import Finding, Status
 
 RESAMPLES = 2000
@@ -83,12 +83,12 @@ class Means:
 
     def interval(self, group: str, level: float = LEVEL) -> Interval:
         """Of one group's mean."""
-        return _interval(self.values[group], self.replicates[group], level)
+        return percentile_interval(self.values[group], self.replicates[group], level / 2)
 
     def difference(self, group: str, other: str, level: float = LEVEL) -> Interval:
         """Of the difference between two groups' means, paired in the windows."""
         replicates = self.replicates[group] - self.replicates[other]
-        return _interval(self.values[group] - self.values[other], replicates, level)
+        return percentile_interval(self.values[group] - self.values[other], replicates, level / 2)
 
 
 def check_found_are_detected_better(run: Run) -> Finding:
@@ -257,12 +257,6 @@ def _explain(run: Run, layer: int, rho: Tensor, chosen: RuleOptions | None = Non
 
 def _held_out(run: Run, layer: int) -> LanguageModelReadout:
     return compared.language_readouts(compared.site(run, layer))[1]
-
-
-def _interval(value: float, replicates: Tensor, level: float) -> Interval:
-    ends = torch.tensor([level / 2, 1 - level / 2], dtype=replicates.dtype)
-    low, high = torch.quantile(replicates, ends).tolist()
-    return Interval(value, low, high)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -38,7 +38,7 @@ from sensverify.removal import (
     verdicts,
 )
 from sensverify.sensitivity import Probe
-from sensverify.statistics import Interval, share_interval
+from sensverify.statistics import Interval, bootstrap_weights, percentile_interval, share_interval
 from sensverify.verdicts import Finding, Status
 
 SHARE, LEAN = "PY-8", "PY-8.lean"
@@ -156,15 +156,11 @@ def _mean(sums: Tensor) -> Tensor:
 def _resampled(rows: Tensor, seed: int) -> Tensor:
     """Bootstrap means ``[RESAMPLES, ...]`` of ``rows [N, ...]``."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(rows), (RESAMPLES, len(rows)), generator=generator)
-    weights = torch.zeros(RESAMPLES, len(rows), dtype=torch.float64)
-    weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return weights @ rows.double().cpu().flatten(1) / len(rows)
+    return bootstrap_weights(len(rows), RESAMPLES, generator) @ rows.double().cpu().flatten(1)
 
 
 def _quantiles(value: float, replicates: Tensor) -> Interval:
-    low, high = torch.quantile(replicates.double(), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(value, min(low, value), max(high, value))
+    return percentile_interval(value, replicates.double()).around_value()
 
 
 def shares(parts: Decomposition, seed: int) -> tuple[Tensor, Tensor]:
@@ -269,7 +265,7 @@ def _judge(
         "predictions": origin,
         **evidence,
     }
-    status = _status(predicted, measured_value) if applies else Status.SKIPPED if applies is False else None
+    status = predicted.status(measured_value) if applies else Status.SKIPPED if applies is False else None
     if not applies:
         figures = {"reason": silent, **figures}
     witness = {"measured": measured_value.to_json(), "predicted": predicted.to_json()}
@@ -279,12 +275,6 @@ def _judge(
         witness=witness if status is Status.REFUTED else None,
         exhibits=exhibits,
     )
-
-
-def _status(predicted: Prediction, value: Interval) -> Status:
-    return {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[
-        predicted.judge(value)
-    ]
 
 
 def _judge_explained(run: Run, left: Decomposition) -> Finding:
@@ -309,7 +299,7 @@ def _judge_explained(run: Run, left: Decomposition) -> Finding:
     if excess.low <= 0:
         reason = "found directions remove no more than random ones: there is nothing to explain"
         return Finding(status=Status.INCONCLUSIVE, evidence={"reason": reason, **figures})
-    status, ledger = _status(LARGELY_MEAN, beyond), judged(LARGELY_MEAN, beyond, origin="stated by the theory")
+    status, ledger = LARGELY_MEAN.status(beyond), judged(LARGELY_MEAN, beyond, origin="stated by the theory")
     return Finding(
         status=status,
         evidence={JUDGED: [ledger], **figures},

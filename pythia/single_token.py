@@ -34,7 +34,7 @@ from pythia.readout import LanguageModelReadout
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Histogram, Table
 from sensverify.predictions import JUDGED, Side, judged
-from sensverify.statistics import Interval, bootstrap_weights
+from sensverify.statistics import bootstrap_weights, percentile_interval
 from sensverify.token_identity import COVERED, TokenIdentity, largest_token_share, token_identity
 from sensverify.verdicts import Finding, Status
 
@@ -118,8 +118,8 @@ def _judge(run: Run, outcome: Measured, *, details: bool) -> Finding:
     differences = drawn[ON_COPY].mean(1) - drawn[ON_MODEL].mean(1)
     predicted = [subject.prediction(run, name, SIDE) for name in (MOSTLY, MORE)]
     intervals = [
-        _interval(float(values[ON_COPY].median()), medians[ON_COPY], LEVEL / 2),
-        _interval(difference, differences, LEVEL / 2),
+        percentile_interval(float(values[ON_COPY].median()), medians[ON_COPY], LEVEL / 4),
+        percentile_interval(difference, differences, LEVEL / 4),
     ]
     ledger = [
         judged(one, interval, of="Bonferroni over 2 comparisons", origin=origin)
@@ -143,15 +143,16 @@ def _judge(run: Run, outcome: Measured, *, details: bool) -> Finding:
         "coverage": {name: part.coverage for name, part in outcome.identity.items()},
         "coverage_required": COVERED,
         "about": _about(values),
-        "mean_on_the_copy_found_minus_random_not_judged": _interval(
+        "mean_on_the_copy_found_minus_random_not_judged": percentile_interval(
             float(values[ON_COPY].mean() - values[RANDOM_ON_COPY].mean()),
             drawn[ON_COPY].mean(1) - drawn[RANDOM_ON_COPY].mean(1),
-            LEVEL,
+            LEVEL / 2,
         ).to_json(),
         "directions_on_the_copy": len(values[ON_COPY]),
         "layers": list(compared.layers(run)),
         "median_explained_by_token": {
-            name: _interval(float(values[name].median()), medians[name], LEVEL).to_json() for name in values
+            name: percentile_interval(float(values[name].median()), medians[name], LEVEL / 2).to_json()
+            for name in values
         },
         "share_single_token": {name: float((value > 0.5).double().mean()) for name, value in values.items()},
         f"share_with_one_token_in_half_of_{CONTEXTS_SHOWN}_top_contexts": {
@@ -179,12 +180,6 @@ def _about(values: Mapping[str, Tensor]) -> str:
 def _redrawn(values: Tensor, generator: torch.Generator) -> Tensor:
     """``values [R, K]`` with the directions of each row drawn anew."""
     return values.gather(1, torch.randint(values.shape[1], values.shape, generator=generator))
-
-
-def _interval(value: float, replicates: Tensor, level: float) -> Interval:
-    ends = torch.tensor([level / 2, 1 - level / 2], dtype=replicates.dtype)
-    low, high = torch.quantile(replicates, ends).tolist()
-    return Interval(value, low, high)
 
 
 def _exhibits(values: Mapping[str, Tensor], one_token: Mapping[str, Tensor]) -> tuple[Exhibit, ...]:

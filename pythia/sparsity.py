@@ -21,7 +21,7 @@ from sensverify.exhibits import Histogram, Table
 from sensverify.geometry import Centring, presence, random_directions, unit_directions
 from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.sparsity import LEAST_WIDTH, PresenceSummary, presence_threshold, summarise_presence
-from sensverify.statistics import Interval
+from sensverify.statistics import Interval, percentile_interval
 from sensverify.verdicts import Finding, Status
 
 PREDICTION = "PY-7"
@@ -173,8 +173,7 @@ def median_share_interval(
     windows = len(positions)
     drawn = torch.randint(windows, (RESAMPLES, windows), generator=generator)
     shares = torch.stack([(present[:, rows].sum(1) / positions[rows].sum()).median() for rows in drawn])
-    low, high = torch.quantile(shares, torch.tensor([0.025, 0.975], dtype=shares.dtype)).tolist()
-    return Interval(float((present.sum(1) / positions.sum()).median()), low, high)
+    return percentile_interval((present.sum(1) / positions.sum()).median(), shares)
 
 
 def _judge(
@@ -191,8 +190,7 @@ def _judge(
     share = median_share_interval(rho, summary.threshold, torch.Generator().manual_seed(run.seed), counted)
     # RN-4 is a theorem: what exceeds the budget by more than rounding is an error of ours, and must not pass.
     budget = Interval(summary.budget_used, summary.budget_used - 1e-4, summary.budget_used)
-    outcome = predicted.judge(share) if BUDGET.judge(budget) != "outside" else "outside"
-    status = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}[outcome]
+    status = predicted.status(share) if BUDGET.judge(budget) != "outside" else Status.REFUTED
     measured = {
         "median_share_present": share.to_json(),
         "predicted": predicted.to_json(),

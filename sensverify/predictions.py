@@ -26,6 +26,7 @@ from sensverify.exhibits import JUDGED as JUDGED
 from sensverify.exhibits import Estimate, JudgedPrediction
 from sensverify.files import write_atomically
 from sensverify.statistics import Interval
+from sensverify.verdicts import Status
 
 PREDICTIONS_NAME = "predictions.json"
 SCHEMA_VERSION = 1
@@ -67,6 +68,11 @@ class Prediction:
         if measured.high < low or high < measured.low:
             return "outside"
         return "undecided"
+
+    def status(self, measured: Interval) -> Status:
+        """What a claim that rests on this prediction alone comes to: INCONCLUSIVE across its edge."""
+        outcomes = {"inside": Status.SUPPORTED, "outside": Status.REFUTED, "undecided": Status.INCONCLUSIVE}
+        return outcomes[self.judge(measured)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

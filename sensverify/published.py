@@ -25,7 +25,7 @@ from sensverify import formulas
 from sensverify.geometry import Centring
 from sensverify.readout import Batch, Readout
 from sensverify.sensitivity import PresenceLaw, SensitivityEstimate, null_effects
-from sensverify.statistics import Interval
+from sensverify.statistics import Interval, bootstrap_weights, percentile_interval
 
 PUBLISHED_LAW = PresenceLaw(low=0.0, high=7 / 8)
 """``α = 7/8 · U(0, 1)``."""
@@ -110,8 +110,8 @@ def compare_ratios(
     shapes = {(top[name].shape, bottom[name].shape) for name in top}
     if len(shapes) != 1 or set(top) != set(bottom):
         raise ValueError("variants are compared on the same directions and as many contexts")
-    contexts = _weights(top[base].shape[1], resamples, generator)
-    upper, lower = (_weights(len(table[base]), resamples, generator) for table in (top, bottom))
+    contexts = bootstrap_weights(top[base].shape[1], resamples, generator)
+    upper, lower = (bootstrap_weights(len(table[base]), resamples, generator) for table in (top, bottom))
 
     def drawn(table: Tensor, directions: Tensor) -> Tensor:
         return ((directions @ table.double().cpu()) * contexts).sum(1)
@@ -120,8 +120,8 @@ def compare_ratios(
     replicates = {name: drawn(top[name], upper) / drawn(bottom[name], lower) for name in top}
     return {
         name: Comparison(
-            ratio=_interval(values[name], replicates[name]),
-            change=_interval(values[name] / values[base], replicates[name] / replicates[base]),
+            ratio=percentile_interval(values[name], replicates[name]).around_value(),
+            change=percentile_interval(values[name] / values[base], replicates[name] / replicates[base]).around_value(),
         )
         for name in top
     }
@@ -129,19 +129,6 @@ def compare_ratios(
 
 def share_interval(parts: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
     """The quotient of the means of ``parts [2, B]``, contexts resampled."""
-    contexts = _weights(parts.shape[1], resamples, generator)
+    contexts = bootstrap_weights(parts.shape[1], resamples, generator)
     part, whole = (contexts @ row for row in parts.double().cpu())
-    return _interval(float(parts[0].double().mean() / parts[1].double().mean()), part / whole)
-
-
-def _weights(items: int, resamples: int, generator: torch.Generator) -> Tensor:
-    """How often each item is drawn, over the number of draws, ``[resamples, items]``."""
-    drawn = torch.randint(items, (resamples, items), generator=generator)
-    counts = torch.zeros(resamples, items, dtype=torch.float64)
-    counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return counts / items
-
-
-def _interval(value: float, replicates: Tensor) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=replicates.dtype)).tolist()
-    return Interval(value, min(low, value), max(high, value))
+    return percentile_interval(parts[0].double().mean() / parts[1].double().mean(), part / whole).around_value()

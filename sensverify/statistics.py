@@ -37,6 +37,11 @@ class Interval:
         """``{"value", "low", "high"}``."""
         return dataclasses.asdict(self)
 
+    def around_value(self) -> Interval:
+        """The same, widened to the estimate where that lies outside: replicates of a skewed figure may all be on one
+        side of it."""
+        return dataclasses.replace(self, low=min(self.low, self.value), high=max(self.high, self.value))
+
     def text(self) -> str:
         """``value [low, high]`` to three digits, for a cell of a table."""
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
@@ -50,15 +55,16 @@ def bootstrap_weights(items: int, resamples: int, generator: torch.Generator) ->
     return counts / items
 
 
-def _interval(value: Tensor, replicates: Tensor, tail: float = 0.025) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype))
-    return Interval(float(value), float(low), float(high))
+def percentile_interval(value: Tensor | float, replicates: Tensor, tail: float = 0.025) -> Interval:
+    """``value`` with the interval that leaves ``tail`` of the ``replicates [R]`` of a resampling on either side."""
+    low, high = torch.quantile(replicates, torch.tensor([tail, 1 - tail], dtype=replicates.dtype)).tolist()
+    return Interval(float(value), low, high)
 
 
 def mean_interval(values: Tensor, generator: torch.Generator, resamples: int = 2000) -> Interval:
     """Bootstrap interval for the mean of ``values [B]``."""
     values = values.double().cpu()
-    return _interval(values.mean(), bootstrap_weights(len(values), resamples, generator) @ values)
+    return percentile_interval(values.mean(), bootstrap_weights(len(values), resamples, generator) @ values)
 
 
 def share_interval(hits: Sequence[Tensor], generator: torch.Generator, resamples: int = 2000) -> Interval:
@@ -123,7 +129,7 @@ def group_mean(
 
     With ``weights [S, B]`` it is the mean over directions of each one's weighted mean over contexts.
     """
-    return _interval(*_group_replicates(effects, resamples, generator, None, weights))
+    return percentile_interval(*_group_replicates(effects, resamples, generator, None, weights))
 
 
 def group_ratio(
@@ -147,7 +153,7 @@ def group_ratio(
     of_top, of_bottom = weights or (None, None)
     top, tops = _group_replicates(numerator, resamples, generator, contexts, of_top)
     bottom, bottoms = _group_replicates(denominator, resamples, generator, contexts, of_bottom)
-    return _interval(top / bottom, tops / bottoms, tail)
+    return percentile_interval(top / bottom, tops / bottoms, tail)
 
 
 def _group_replicates(

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Heatmap, Table
-from sensverify.statistics import Interval
+from sensverify.statistics import percentile_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.boundary import Ingredients, Prediction, boundary, predicted_ratio, predicted_ratio_given
 from toy_models.boundary_cells import SEEDS, TRAINING, Cell, cells, seeds_of
@@ -213,8 +213,10 @@ def _judge(run: Run, predicted: Sequence[float], evidence: dict[str, object], ex
     redrawn = (measured + deviation * noise).clamp_min(1e-3)
     chosen = torch.randint(len(found), (RESAMPLES, len(found)), generator=generator)
     target = torch.tensor(predicted, dtype=torch.float64).log()
-    error = _interval(_errors(target, measured.log()), _errors(target[chosen], redrawn.log().gather(1, chosen)))
-    skill = _interval(
+    error = percentile_interval(
+        _errors(target, measured.log()), _errors(target[chosen], redrawn.log().gather(1, chosen))
+    )
+    skill = percentile_interval(
         _skill(target, measured.log(), measured.log()),
         _skill(target[chosen], redrawn.log().gather(1, chosen), measured.log()),
     )
@@ -222,7 +224,7 @@ def _judge(run: Run, predicted: Sequence[float], evidence: dict[str, object], ex
     value = torch.tensor(_factor(found, predicted, measured.tolist()), dtype=torch.float64)
     # Where no measured ratio falls to 1 there is no boundary that a prediction could be held against.
     crossed = factors[~factors.isnan()]
-    factor = None if value.isnan() or not len(crossed) else _interval(value, crossed)
+    factor = None if value.isnan() or not len(crossed) else percentile_interval(value, crossed)
     outside = error.low > LARGEST_ERROR or skill.high < LEAST_SKILL
     within = error.high <= LARGEST_ERROR and skill.low >= LEAST_SKILL
     if factor is not None:
@@ -265,11 +267,6 @@ def _errors(target: Tensor, measured: Tensor) -> Tensor:
 def _skill(target: Tensor, measured: Tensor, design: Tensor) -> Tensor:
     """``1 − mean error²`` over the spread of ``design``, the measured values of all cells."""
     return 1 - (target - measured).square().mean(-1) / (design - design.mean()).square().mean()
-
-
-def _interval(value: Tensor, replicates: Tensor) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Interval(float(value), low, high)
 
 
 def _exhibits(

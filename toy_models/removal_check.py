@@ -27,7 +27,7 @@ from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, IntervalRow, Intervals, Table
 from sensverify.geometry import gram, random_directions
 from sensverify.readout import Batch
-from sensverify.statistics import Interval, group_ratio, mean_interval
+from sensverify.statistics import Interval, bootstrap_weights, group_ratio, mean_interval, percentile_interval
 from sensverify.verdicts import Finding, Status
 from toy_models.removal import PLAYERS, Decomposition, Mechanisms, decompose, mechanisms
 from toy_models.removal_found import final_losses, paired_config, seeds, trained_config, trained_models
@@ -135,15 +135,12 @@ def excess(item: Negatives, wanted: Callable[[Decomposition], Tensor] = lambda p
 
 def _resampled(items: int, generator: torch.Generator) -> Tensor:
     """Weights ``[1 + RESAMPLES, items]``: the sample itself, then bootstrap samples."""
-    drawn = torch.randint(items, (RESAMPLES, items), generator=generator)
-    counts = torch.zeros(RESAMPLES, items, dtype=torch.float64)
-    counts.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.float64))
-    return torch.cat([torch.ones(1, items, dtype=torch.float64), counts]) / items
+    sample = torch.ones(1, items, dtype=torch.float64) / items
+    return torch.cat([sample, bootstrap_weights(items, RESAMPLES, generator)])
 
 
 def _percentiles(values: Tensor) -> Interval:
-    low, high = torch.quantile(values[1:], torch.tensor([0.025, 0.975], dtype=values.dtype)).tolist()
-    return Interval(float(values[0]), low, high)
+    return percentile_interval(values[0], values[1:])
 
 
 def sparse_models(run: Run) -> list[SuperpositionModel]:

@@ -28,7 +28,7 @@ from sensverify.exhibits import Exhibit, Histogram, IntervalRow, Intervals
 from sensverify.geometry import Centring, presence
 from sensverify.rule_features import Contexts
 from sensverify.rules import Explanations, RuleOptions, explain_presence
-from sensverify.statistics import Interval, bootstrap_weights
+from sensverify.statistics import Interval, bootstrap_weights, percentile_interval
 from sensverify.token_identity import TokenIdentity, token_identity
 from sensverify.verdicts import Finding, Status
 from toy_models import planted, sae_sensitivity
@@ -82,7 +82,7 @@ class Told:
         if other is not None:
             less, less_replicates = mean(other)
             value, replicates = value - less, replicates - less_replicates
-        return _interval(value, replicates)
+        return percentile_interval(value, replicates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Identity:
         copy, model, on_copy, on_model = *map(redrawn, (self.copy, self.model)), self.copy, self.model
         difference = float(on_copy.explained().mean() - on_model.explained().mean())
         return (
-            _interval(float(on_copy.explained().median()), copy.median(1).values),
-            _interval(difference, copy.mean(1) - model.mean(1)),
+            percentile_interval(float(on_copy.explained().median()), copy.median(1).values),
+            percentile_interval(difference, copy.mean(1) - model.mean(1)),
         )
 
 
@@ -326,8 +326,3 @@ def _find(run: Run, subject: Subject, model: Transformer, name: str) -> Tensor:
         return {"directions": search(readout, options, progress=run.progress).directions}
 
     return store_of(run).keep("two-tokens-search", key, make)["directions"]
-
-
-def _interval(value: float, replicates: Tensor) -> Interval:
-    low, high = torch.quantile(replicates, torch.tensor([0.025, 0.975], dtype=replicates.dtype)).tolist()
-    return Interval(value, low, high)
