@@ -97,16 +97,16 @@ def check_found_are_detected_better(run: Run) -> Finding:
     means = group_means(layers, run.seed)
     evidence = {
         "layers": [row.layer for row in layers],
-        "directions": {name: len(_all(layers, name)) for name in means.values},
+        "directions": {name: len(explanations(layers, name)) for name in means.values},
         "held_out_windows": layers[0].groups[FOUND].hits.shape[1],
         "strong_share": options(run).share,
         "null_searches_for_each_direction": options(run).shuffles,
         "detection_accuracy": {name: means.interval(name).to_json() for name in means.values},
         "other_end": {name: _mean(row.other_end[name] for row in layers) for name in means.values},
-        "shuffled_labels": {name: _mean(e.null_mean for e in _all(layers, name)) for name in means.values},
-        "mean_bits_of_rules": {name: _mean(e.rule.bits for e in _all(layers, name)) for name in means.values},
+        "shuffled_labels": {name: _mean(e.null_mean for e in explanations(layers, name)) for name in means.values},
+        "mean_bits_of_rules": {name: _mean(e.rule.bits for e in explanations(layers, name)) for name in means.values},
         "rules_about_the_token_alone": {
-            name: _mean(float(e.rule.token_alone) for e in _all(layers, name)) for name in means.values
+            name: _mean(float(e.rule.token_alone) for e in explanations(layers, name)) for name in means.values
         },
         "found_minus_others_not_judged": {
             name: means.difference(FOUND, name).to_json()
@@ -126,8 +126,8 @@ def check_moved_presences(run: Run) -> Finding:
     """False twin: the found directions with their presences moved to other windows, against all, themselves too."""
     layers = []
     for row in measured(run):
-        rho = presences(_held_out(run, row.layer), _directions(run, row.layer)[FOUND])
-        moved = _explain(run, row.layer, rho.roll((1, 7), dims=(1, 2)))
+        rho = presences(held_out(run, row.layer), _directions(run, row.layer)[FOUND])
+        moved = explain(run, row.layer, rho.roll((1, 7), dims=(1, 2)))
         layers.append(dataclasses.replace(row, groups={**row.groups, MOVED: moved}))
     return _judge(run, group_means(layers, run.seed), MOVED, (*COMPARED_WITH, FOUND), {}, ())
 
@@ -178,30 +178,29 @@ def judge_all(
     return (Status.SUPPORTED if set(outcomes.values()) == {"inside"} else Status.INCONCLUSIVE), ""
 
 
-def _judge(
-    run: Run,
+def judge_differences(
     means: Means,
     group: str,
-    others: Sequence[str],
+    predicted: Mapping[str, tuple[Prediction, str]],
     evidence: Mapping[str, object],
     exhibits: tuple[Exhibit, ...],
 ) -> Finding:
-    together = {name: means.difference(group, name, LEVEL / len(others)) for name in others}
-    order, origin = subject.prediction(run, PREDICTION, SIDE)
-    predicted = {name: (ORDER, "stated by the theory") if name == SAE else (order, origin) for name in others}
+    """``group`` less each of the others, against the prediction (and its origin) given for each; corrected for being
+    several."""
+    together = {name: means.difference(group, name, LEVEL / len(predicted)) for name in predicted}
     status, worst = judge_all(together, {name: one for name, (one, _) in predicted.items()})
     differences = {
         f"{group}_minus_{name}": {
             **means.difference(group, name).to_json(),
             "low_corrected": together[name].low, "high_corrected": together[name].high,
         }
-        for name in others
+        for name in predicted
     }  # fmt: skip
     witness = {
         "accuracy": means.interval(group).to_json(), f"accuracy_{worst}": means.interval(worst).to_json(),
         f"{group}_minus_{worst}": together[worst].to_json(),
     } if status is Status.REFUTED else None  # fmt: skip
-    correction = f"Bonferroni over {len(others)} comparisons"
+    correction = f"Bonferroni over {len(predicted)} comparisons"
     return Finding(
         status=status,
         evidence={
@@ -218,13 +217,71 @@ def _judge(
     )
 
 
+def explain(run: Run, layer: int, rho: Tensor, chosen: RuleOptions | None = None) -> Explanations:
+    """Rules for presences ``rho [S, N, T]`` on the held-out windows, with the run's options if none are ``chosen``."""
+    readout = held_out(run, layer)
+    return explain_all(
+        subject.model(run),
+        readout.windows,
+        rho,
+        first_position=readout.first_position,
+        counted=readout.counted_inside,
+        options=chosen or options(run),
+        seed=run.seed,
+    )
+
+
+def held_out(run: Run, layer: int) -> LanguageModelReadout:
+    """The windows that no search and no training of an autoencoder has seen."""
+    return compared.language_readouts(compared.site(run, layer))[1]
+
+
+def explanations(layers: Sequence[Layer], group: str) -> list[Explanation]:
+    """Of one group, at all layers."""
+    return [explanation for row in layers for explanation in row.groups[group].each]
+
+
+def rows_of(means: Means) -> list[IntervalRow]:
+    """Every group's mean with its interval, to be drawn."""
+    return [IntervalRow(name=name, **means.interval(name).to_json()) for name in means.values]
+
+
+def rules_table(layers: Sequence[Layer], groups: Iterable[str], title: str) -> Table:
+    """The rules of the directions that are told best, :data:`SHOWN` of each group and layer."""
+    return Table(
+        title=title,
+        caption=f"Of each group the {SHOWN} directions that are told best. Bits are the rule's length; the p-value "
+        "is against the same search on shuffled labels.",
+        columns=["group", "layer", "rule", "accuracy", "shuffled", "p", "bits"],
+        rows=[
+            [name, row.layer, e.rule.words, e.accuracy.text(), e.null_mean, e.p_value, round(e.rule.bits)]
+            for row in layers
+            for name in groups
+            for e in sorted(row.groups[name].each, key=lambda e: -e.accuracy.value)[:SHOWN]
+        ],
+    )
+
+
+def _judge(
+    run: Run,
+    means: Means,
+    group: str,
+    others: Sequence[str],
+    evidence: Mapping[str, object],
+    exhibits: tuple[Exhibit, ...],
+) -> Finding:
+    order = subject.prediction(run, PREDICTION, SIDE)
+    predicted = {name: (ORDER, "stated by the theory") if name == SAE else order for name in others}
+    return judge_differences(means, group, predicted, evidence, exhibits)
+
+
 def _measure(run: Run, layer: int) -> Layer:
     groups, other_end = {}, {}
     for name, directions in _directions(run, layer).items():
-        rho = presences(_held_out(run, layer), directions)
-        groups[name] = _explain(run, layer, rho)
+        rho = presences(held_out(run, layer), directions)
+        groups[name] = explain(run, layer, rho)
         bare = dataclasses.replace(options(run), shuffles=0)
-        other_end[name] = _mean(e.accuracy.value for e in _explain(run, layer, -rho, bare).each)
+        other_end[name] = _mean(e.accuracy.value for e in explain(run, layer, -rho, bare).each)
     return Layer(layer=layer, groups=groups, other_end=other_end)
 
 
@@ -242,29 +299,8 @@ def _directions(run: Run, layer: int) -> Mapping[str, Tensor]:
     return run.shared(f"pythia.explained directions {layer}", make)
 
 
-def _explain(run: Run, layer: int, rho: Tensor, chosen: RuleOptions | None = None) -> Explanations:
-    readout = _held_out(run, layer)
-    return explain_all(
-        subject.model(run),
-        readout.windows,
-        rho,
-        first_position=readout.first_position,
-        counted=readout.counted_inside,
-        options=chosen or options(run),
-        seed=run.seed,
-    )
-
-
-def _held_out(run: Run, layer: int) -> LanguageModelReadout:
-    return compared.language_readouts(compared.site(run, layer))[1]
-
-
 def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
-
-
-def _all(layers: Sequence[Layer], group: str) -> list[Explanation]:
-    return [explanation for row in layers for explanation in row.groups[group].each]
 
 
 def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
@@ -274,11 +310,7 @@ def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
             caption="Balanced accuracy on held-out windows, mean over directions (and layers), with 95 % intervals, "
             "windows and directions resampled. The line is chance.",
             x_label="held-out detection accuracy",
-            rows=[
-                IntervalRow(name=name, value=interval.value, low=interval.low, high=interval.high)
-                for name in means.values
-                for interval in [means.interval(name)]
-            ],
+            rows=rows_of(means),
             reference=0.5,
         ),
         Histogram(
@@ -287,22 +319,11 @@ def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
             "with the found directions' strong positions rotated through the text.",
             x_label="held-out detection accuracy",
             groups={
-                **{name: [e.accuracy.value for e in _all(layers, name)] for name in means.values},
-                "shuffled labels": [value for e in _all(layers, FOUND) for value in e.null],
+                **{name: [e.accuracy.value for e in explanations(layers, name)] for name in means.values},
+                "shuffled labels": [value for e in explanations(layers, FOUND) for value in e.null],
             },
         ),
-        Table(
-            title="Rules",
-            caption=f"Of each group the {SHOWN} directions that are told best. Bits are the rule's length; the p-value "
-            "is against the same search on shuffled labels.",
-            columns=["group", "layer", "rule", "accuracy", "shuffled", "p", "bits"],
-            rows=[
-                [name, row.layer, e.rule.words, e.accuracy.text(), e.null_mean, e.p_value, round(e.rule.bits)]
-                for row in layers
-                for name in means.values
-                for e in sorted(row.groups[name].each, key=lambda e: -e.accuracy.value)[:SHOWN]
-            ],
-        ),
+        rules_table(layers, means.values, "Rules"),
         Table(
             title="Published figures",
             caption="Not measured here: Stambler 2025, pythia-70m-deduped, 100 directions, explanations written and "

@@ -30,7 +30,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -38,10 +38,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from pythia.architectures import Linear
-from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel
-from pythia.positions import Allowed
-from pythia.readout import LanguageModelReadout, check_site
+from pythia.readout import LanguageModelReadout, Reading, check_site
 from pythia.suffix import CleanRun
 from sensverify.errors import InputError
 from sensverify.readout import Batch
@@ -324,22 +322,11 @@ class NextTokenReadout(LanguageModelReadout):
         layer: int,
         offset: int,
         target: int | None = None,
-        first_position: int = 0,
-        allowed: Allowed | None = None,
-        keeping: Keeping | None = None,
+        **reading: Unpack[Reading],
     ) -> None:
         target = model.depth - 1 if target is None else target
         check_next_token_site(model.depth, layer=layer, target=target, offset=offset)
-        super().__init__(
-            model,
-            windows,
-            layer=layer,
-            target=target,
-            offset=offset,
-            first_position=first_position,
-            allowed=allowed,
-            keeping=keeping,
-        )
+        super().__init__(model, windows, layer=layer, target=target, offset=offset, **reading)
         self._norm = model.architecture.final_norm
         self.distance = NextTokenDivergence(model.architecture.unembedding)
 

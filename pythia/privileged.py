@@ -26,17 +26,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from pythia.architectures import Architecture, Block, Linear, Mlp
-from pythia.disk_store import Keeping
 from pythia.loading import LanguageModel
 from pythia.next_token import check_next_token_site
-from pythia.positions import Allowed
-from pythia.readout import LanguageModelReadout, check_site
+from pythia.readout import LanguageModelReadout, Reading, check_site
 from pythia.suffix import CleanRun, Suffix
 from sensverify.errors import InputError
 from sensverify.readout import Batch
@@ -131,8 +129,7 @@ class NeuronReadout(UnitReadout):
     """The neurons ``[n]`` of the MLP that first sees what block ``target``'s attention writes at ``p + offset``.
 
     Args:
-        model, windows, layer, target, offset, first_position, allowed, keeping: as
-            :class:`pythia.readout.LanguageModelReadout` has them.
+        model, windows, layer, target, offset, reading: as :class:`pythia.readout.LanguageModelReadout` has them.
 
     Raises :class:`~sensverify.errors.InputError` as that does, and where there is no such MLP: behind the last block of
     a model with parallel blocks.
@@ -146,21 +143,10 @@ class NeuronReadout(UnitReadout):
         layer: int,
         target: int,
         offset: int,
-        first_position: int = 0,
-        allowed: Allowed | None = None,
-        keeping: Keeping | None = None,
+        **reading: Unpack[Reading],
     ) -> None:
         check_neuron_site(model, layer=layer, target=target, offset=offset)
-        super().__init__(
-            model,
-            windows,
-            layer=layer,
-            target=target,
-            offset=offset,
-            first_position=first_position,
-            allowed=allowed,
-            keeping=keeping,
-        )
+        super().__init__(model, windows, layer=layer, target=target, offset=offset, **reading)
         self.block = block_of_neurons(model, target)
         self._read_by: Block = model.architecture.blocks[self.block]
         if self.block == target:  # what is kept of the clean run is the same; only the last block ends earlier
@@ -195,7 +181,7 @@ class LogitReadout(UnitReadout):
     """The logits of ``tokens [n]`` at ``p + offset``, less their mean.
 
     Args:
-        model, windows, layer, offset, first_position, allowed, keeping: as
+        model, windows, layer, offset, reading: as
             :class:`pythia.readout.LanguageModelReadout` has them; ``target``, the last block, may be left out.
         tokens: which are read, by default those of :func:`tokens_of` in ``windows``. Two read-outs whose figures are to
             be compared need the same.
@@ -211,23 +197,12 @@ class LogitReadout(UnitReadout):
         layer: int,
         offset: int,
         target: int | None = None,
-        first_position: int = 0,
-        allowed: Allowed | None = None,
-        keeping: Keeping | None = None,
         tokens: Tensor | None = None,
+        **reading: Unpack[Reading],
     ) -> None:
         target = model.depth - 1 if target is None else target
         check_next_token_site(model.depth, layer=layer, target=target, offset=offset)
-        super().__init__(
-            model,
-            windows,
-            layer=layer,
-            target=target,
-            offset=offset,
-            first_position=first_position,
-            allowed=allowed,
-            keeping=keeping,
-        )
+        super().__init__(model, windows, layer=layer, target=target, offset=offset, **reading)
         whole = model.architecture.unembedding
         self.vocabulary = len(whole.weight)
         self.tokens = tokens_of(model, windows[self.counted]) if tokens is None else tokens

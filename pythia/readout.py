@@ -7,7 +7,7 @@ memory or on disk (:mod:`pythia.disk_store`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,14 @@ from sensverify.readout import Batch
 
 UNIMPORTANT = ("_name_or_path", "transformers_version")
 """Of a configuration: where it lay, and who wrote it."""
+
+
+class Reading(TypedDict, total=False):
+    """What every read-out of a language model is told beside its site, as :class:`LanguageModelReadout` has it."""
+
+    first_position: int
+    allowed: Allowed | None
+    keeping: Keeping | None
 
 
 class LanguageModelReadout:

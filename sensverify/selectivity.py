@@ -57,7 +57,14 @@ from sensverify.errors import InputError
 from sensverify.geometry import presence
 from sensverify.readout import Batch, PrivilegedReadout, Readout
 from sensverify.scoring import derivatives
-from sensverify.sensitivity import Probe, Reference, SensitivityEstimate, compared, directions_at_once
+from sensverify.sensitivity import (
+    Probe,
+    Reference,
+    SensitivityEstimate,
+    compared,
+    directions_at_once,
+    with_same_draws,
+)
 
 Averaging = Literal["contexts", "effects"]
 """How contexts are averaged: each with the same weight, ``E C``, or by effect, ``E‖Δ‖₄⁴/E‖Δ‖₂⁴``."""
@@ -278,16 +285,11 @@ def estimate_groups(
 ) -> dict[str, SensitivityEstimate]:
     """:func:`estimate_on` for several groups of directions ``[S, d]`` that all meet the same contexts *and* the same
     presences ``α``, as :func:`sensverify.sensitivity.estimate_groups` has it of plain sensitivity."""
-    presences = generator.get_state()
-    estimates = {}
-    for done, (name, directions) in enumerate(groups.items()):
-        progress("scoring", done, len(groups))
-        generator.set_state(presences)
-        estimates[name] = estimate_on(
-            readout, batch, directions, generator=generator, draws=draws, probe=probe, measure=measure
-        )
-    progress("scoring", len(groups), len(groups))
-    return estimates
+
+    def of(directions: Tensor) -> SensitivityEstimate:
+        return estimate_on(readout, batch, directions, generator=generator, draws=draws, probe=probe, measure=measure)
+
+    return with_same_draws(groups, of, generator, progress)
 
 
 @torch.no_grad()

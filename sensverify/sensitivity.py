@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -278,12 +278,26 @@ def estimate_groups(
 ) -> dict[str, SensitivityEstimate]:
     """:func:`estimate_on` for several groups of directions ``[S, d]`` that all meet the same contexts *and* the same
     presences ``α``: differences and ratios between groups are paired."""
-    presences = generator.get_state()
+
+    def of(directions: Tensor) -> SensitivityEstimate:
+        return estimate_on(readout, batch, directions, generator=generator, draws=draws, probe=probe)
+
+    return with_same_draws(groups, of, generator, progress)
+
+
+def with_same_draws(
+    groups: Mapping[str, Tensor],
+    estimate: Callable[[Tensor], SensitivityEstimate],
+    generator: torch.Generator,
+    progress: Progress,
+) -> dict[str, SensitivityEstimate]:
+    """``estimate`` of each group, with ``generator`` set back in between."""
+    start = generator.get_state()
     estimates = {}
     for done, (name, directions) in enumerate(groups.items()):
         progress("scoring", done, len(groups))
-        generator.set_state(presences)
-        estimates[name] = estimate_on(readout, batch, directions, generator=generator, draws=draws, probe=probe)
+        generator.set_state(start)
+        estimates[name] = estimate(directions)
     progress("scoring", len(groups), len(groups))
     return estimates
 

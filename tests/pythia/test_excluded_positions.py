@@ -17,12 +17,12 @@ from pythia import (
     inspecting,
     relative_norm,
     removal,
-    selective_rules,
     subject,
 )
 from pythia.causal_readings import interventions_on_logits, pinned_log_ratios
 from pythia.compared import GROUPS, SaeGroup, principal_components
 from pythia.gallery import CardGroup, extreme_excerpts, gallery
+from pythia.gallery import presences as gallery_presences
 from pythia.group_scores import shuffled_tokens
 from pythia.intervened import residuals_after
 from pythia.logit_weights import seen_tokens
@@ -107,9 +107,8 @@ MEASUREMENTS = {
     "training of autoencoders": lambda run: normalised_activations(held_out(run)),
     "principal components": lambda run: principal_components(held_out(run), 4),
     "mean of unit activations": lambda run: removal._window_sums(held_out(run)),
-    "rules": lambda run: explained._explain(run, LAYER, presences(run)).each,
+    "rules": lambda run: explained.explain(run, LAYER, presences(run)).each,
     "rules of cards": lambda run: browsed._rules(run, held_out(run), directions(run)),
-    "rules of peaks": lambda run: selective_rules._explain(run, LAYER, presences(run)).each,
     "cards": lambda run: gallery(
         subject.model(run), held_out(run),
         [CardGroup(name="found", directions=directions(run), plus=torch.ones(DIRECTIONS))], random_mean=1.0,
@@ -120,7 +119,7 @@ MEASUREMENTS = {
 
 
 def presences(run):
-    return selective_rules._presences(run, LAYER, directions(run))
+    return gallery_presences(explained.held_out(run, LAYER), directions(run))
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)

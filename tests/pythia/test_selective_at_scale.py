@@ -9,6 +9,7 @@ import torch
 from pythia import compared, concentrations, explained, selective, selective_rules, subject
 from pythia.compared import FOUND, PCA, RANDOM, SAE, SHUFFLED
 from pythia.concentrations import CONCENTRATION, PEAK
+from pythia.gallery import presences
 from pythia.positions import permuted
 from sensverify.claims import Run, Subject
 from sensverify.geometry import Centring, nearest, random_directions
@@ -201,8 +202,8 @@ def test_rules_of_what_is_found_selectively_are_judged_beside_those_of_the_other
 def test_groups_are_explained_on_the_same_windows_with_the_same_search(run):
     """The group 'found' explained here is, figure for figure, that of PY-5."""
     row = selective_rules.measured(run)[0]
-    rho = selective_rules._presences(run, 0, compared.directions(run)[FOUND])
-    again = selective_rules._explain(run, 0, rho)
+    rho = presences(explained.held_out(run, 0), compared.directions(run)[FOUND])
+    again = explained.explain(run, 0, rho)
     ours = [one.accuracy for one in again.each]
     assert ours == [one.accuracy for one in explained.measured(run)[0].groups[FOUND].each]
     assert row.groups[FOUND] is explained.measured(run)[0].groups[FOUND]
