@@ -219,9 +219,20 @@ def _identity(model: LanguageModel) -> dict[str, Any]:
     return {**weights, "configuration": configuration, "attention": attention}
 
 
+def check_depth(depth: int) -> None:
+    """Raise :class:`~sensverify.errors.InputError` for a model too shallow to have a site."""
+    if depth < 2:
+        raise InputError(
+            expected="a model of 2 blocks at least: one that writes, one that reads it",
+            got=str(depth),
+            remedy="pass another --model",
+        )
+
+
 def check_site(depth: int, *, layer: int, target: int, offset: int) -> None:
     """Raise :class:`~sensverify.errors.InputError` unless ``0 ≤ layer < target < depth`` and ``offset ≥ 0``."""
-    if depth < 2 or not 0 <= layer <= depth - 2:
+    check_depth(depth)
+    if not 0 <= layer <= depth - 2:
         raise InputError(
             expected=f"a layer from 0 to {depth - 2} (the model has {depth} blocks)",
             got=str(layer),

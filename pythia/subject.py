@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pythia.corpus import DEFAULT_LENGTH, Corpus, read_subject
 from pythia.loading import LanguageModel, load_subject
+from pythia.readout import check_depth
 from pythia.saes import available, read_for
 from pythia.site import site_of
 from sensverify.claims import Run
@@ -44,6 +45,7 @@ def preflight(run: Run, needed: Mapping[str, Side] | None = None) -> None:
         _loaded(run, run.subject.predictions)
     for name, side in (needed or {}).items():
         prediction(run, name, side)
+    check_depth(model(run).depth)
     corpus(run)
     for layer in published_saes(run):
         published_sae(run, layer)

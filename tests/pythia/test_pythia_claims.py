@@ -107,6 +107,12 @@ def test_a_model_with_a_short_context_is_read_in_windows_of_its_length(make_mode
     assert corpus(Run(seed=0, directory=tmp_path, subject=subject)).search.shape[1] == 24
 
 
+def test_a_model_of_one_block_is_refused_before_anything_is_decided(make_model_folder, tiny_text, tmp_path):
+    subject = Subject(model=str(make_model_folder(num_hidden_layers=1)), text=tiny_text)
+    with pytest.raises(InputError, match=r"a model of 2 blocks at least.* got 1"):
+        preflight(Run(seed=0, directory=tmp_path, subject=subject))
+
+
 def test_logit_weights_are_what_the_model_writes_for_the_direction_alone(tiny_run):
     """With the direction as the whole residual stream, the logits are √d times its weights, plus the norm's bias."""
     loaded = model(tiny_run)
