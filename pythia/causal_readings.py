@@ -89,14 +89,12 @@ class Agreement:
         mean, other_mean = weights @ first.T, weights @ second.T
         deviation = (weights @ first.T.square() - mean.square()).clamp(min=1e-12).sqrt()
         other_deviation = (weights @ second.T.square() - other_mean.square()).clamp(min=1e-12).sqrt()
-        matched, of_first = torch.empty_like(mean), torch.empty_like(mean)
-        of_second = torch.zeros_like(mean)
-        for i, row in enumerate(first):
-            table = (weights @ (row * second).T - mean[:, i : i + 1] * other_mean) / other_deviation
-            table /= deviation[:, i : i + 1]  # C_i [R, S]
-            matched[:, i], of_first[:, i] = table[:, i], table.sum(1)
-            of_second += table
-        return _beyond(matched, _mispaired(matched, of_first, of_second))
+        scale, other_scale = 1 / deviation, 1 / other_deviation
+        matched = (weights @ (first * second).T - mean * other_mean) * scale * other_scale
+        # Σ_j C_ij is the covariance with one variable, Σ_j of the second ranks over their deviations: no table is made.
+        rows = (weights * (other_scale @ second)) @ first.T - mean * (other_mean * other_scale).sum(1, keepdim=True)
+        columns = (weights * (scale @ first)) @ second.T - other_mean * (mean * scale).sum(1, keepdim=True)
+        return _beyond(matched, _mispaired(matched, rows * scale, columns * other_scale))
 
     def p_value(self, generator: torch.Generator, permutations: int = PERMUTATIONS) -> float:
         """The larger one of those by ``permutations`` of tokens and of directions: both nulls have to be rejected."""
