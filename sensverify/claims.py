@@ -119,7 +119,8 @@ class Claim:
 
     ``statement`` is plain text for terminals and JSON; ``formula`` is the same in LaTeX for the report.
     ``expected`` is the verdict that the present state of knowledge predicts: a known refutation is expected
-    to be REFUTED. ``check`` names a function ``Run -> Finding``; ``preflight`` one ``Run -> None`` that
+    to be REFUTED. ``expected_full`` is that of the full profile where it is another one, since more is
+    measured there. ``check`` names a function ``Run -> Finding``; ``preflight`` one ``Run -> None`` that
     raises :class:`~sensverify.errors.InputError` for bad input before anything runs.
     """
 
@@ -132,6 +133,13 @@ class Claim:
     hypotheses: tuple[str, ...] = ()
     false_twins: tuple[FalseTwin, ...] = ()
     preflight: str | None = None
+    expected_full: Status | None = None
+
+    def at(self, profile: Profile) -> Claim:
+        """This claim with the verdict that is expected in ``profile``."""
+        if profile == "quick" or self.expected_full is None:
+            return self
+        return dataclasses.replace(self, expected=self.expected_full)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

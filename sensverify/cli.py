@@ -60,14 +60,14 @@ def sensverify(
 @app.command("list")
 def list_claims(suites: offered.Suites = None, as_json: offered.AsJson = False) -> None:
     """List every claim: ID, expected verdict, statement."""
-    from sensverify.suites import listing, load_suites, select
+    from sensverify.suites import line_of, listing, load_suites, select
 
     chosen = select(load_suites(), names=suites or ())
     if as_json:
         _print_json(listing(chosen))
         return
     for name, claim in chosen:
-        _say(f"{claim.id:<14} {name:<11} {claim.expected.value:<12} {claim.statement}")
+        _say(line_of(name, claim))
 
 
 @app.command()

@@ -94,7 +94,9 @@ def run_claim(claim: Claim, suite: str, run: Run) -> Verdict:
                 "where": f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}",
             },
         )
-    return Verdict(claim=claim, suite=suite, finding=finding, seed=run.seed, seconds=time.perf_counter() - start)
+    return Verdict(
+        claim=claim.at(run.profile), suite=suite, finding=finding, seed=run.seed, seconds=time.perf_counter() - start
+    )
 
 
 def _with_twins(claim: Claim, finding: Finding, run: Run) -> Finding:

@@ -111,6 +111,12 @@ def select(
     return [(name, claim) for name, claim in chosen if not wanted or claim.id.upper() in wanted]
 
 
+def line_of(suite: str, claim: Claim) -> str:
+    """What ``list`` prints of one claim."""
+    full = "" if claim.expected_full is None else f" ({claim.expected_full.value} in the full profile)"
+    return f"{claim.id:<14} {suite:<11} {claim.expected.value:<12} {claim.statement}{full}"
+
+
 def listing(chosen: Iterable[tuple[str, Claim]]) -> dict[str, Any]:
     """What ``list --json`` prints: suite and claim of each of ``chosen``."""
     rows = [

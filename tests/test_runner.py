@@ -81,6 +81,16 @@ def test_a_finding_becomes_a_verdict_with_seed_and_time(run):
     assert verdict.finding.evidence == {"seed": 3}
 
 
+def test_the_full_profile_is_held_against_what_is_expected_of_it(tmp_path):
+    said = claim(supports, expected=Status.INCONCLUSIVE, expected_full=Status.SUPPORTED)
+    quick, full = (
+        run_claim(said, "suite", Run(seed=3, directory=tmp_path, profile=name)) for name in ("quick", "full")
+    )
+    assert quick.differs
+    assert full.as_expected
+    assert full.to_json()["expected"] == "SUPPORTED"
+
+
 def test_a_crash_is_an_error_never_a_refutation(run):
     verdict = run_claim(claim(crashes, expected=Status.REFUTED), "suite", run)
     assert verdict.status is Status.ERROR
