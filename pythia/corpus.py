@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class TextOptions:
 class Corpus:
     """Token windows ``[N, L]`` for search and for held-out evaluation, and how they were made.
 
-    ``search_real`` and ``held_out_real [N, L]``: which positions hold tokens of the text.
+    ``search_real`` and ``held_out_real [N, L]``: which positions hold tokens of the text. ``commit``: of a data set on
+    the hub.
     """
 
     search: Tensor
@@ -74,11 +76,21 @@ class Corpus:
     repeated_windows: int
     unknown_tokens: int
     first_position: int
+    commit: str | None = None
     options: TextOptions = TextOptions()
 
     def allowed(self, part: str) -> Allowed:
         """Which positions of the ``search`` or ``held_out`` windows may be intervened on."""
         return Allowed(real=getattr(self, f"{part}_real"), outlier_norms=self.options.outlier_norms)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the windows, token by token: whatever the text was called, these were read."""
+        digest = hashlib.sha256()
+        for windows in (self.search, self.held_out):
+            digest.update(repr(tuple(windows.shape)).encode())
+            digest.update(windows.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON for a result's configuration."""
@@ -86,6 +98,8 @@ class Corpus:
         bos = self.first_position * len(real)
         return {
             "text": self.source,
+            "text_commit": self.commit,
+            "windows_sha256": self.fingerprint,
             "packing": self.options.packing,
             "documents": self.documents,
             "context_length": self.search.shape[1],
@@ -194,6 +208,7 @@ def read_corpus(
         repeated_windows=len(cutter.held_out) - len(held_out),
         unknown_tokens=sum(cutter.count_unknown(tokens, real) for tokens, real in tables.values()),
         first_position=len(cutter.prefix),
+        commit=opened.commit,
         options=options,
     )
 

@@ -2,8 +2,9 @@
 
 A ``.txt`` file is UTF-8, a line holding only a form feed separates documents. A ``.jsonl`` or ``.ndjson`` file has one
 JSON object a line, a ``.parquet`` file one row a document; which field or column holds the text is an option.
-``hf:NAME``, with ``:CONFIG`` and ``:SPLIT`` behind it, is a data set on the hub, streamed. Parquet and the hub need
-packages of their own. Endings count in either case, and a byte-order mark is no text.
+``hf:NAME``, with ``@REVISION``, ``:CONFIG`` and ``:SPLIT`` behind it, is a data set on the hub, streamed from the
+commit that the revision is at when it is opened. Parquet and the hub need packages of their own. Endings count in
+either case, and a byte-order mark is no text.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ FORM_FEED = "\f"
 JSON_LINES, ENCODING = (".jsonl", ".ndjson"), "utf-8-sig"
 SPLITS = ("train", "validation", "test", "dev")
 """A single word behind a data set's name is its configuration, unless it is one of these."""
+SECONDS = 10.0
+"""The hub is given so long to tell a commit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text:
-    """Documents in order, and what results call their source. ``endless``: there may be more than anybody wants."""
+    """Documents in order, and what results call their source. ``endless``: there may be more than anybody wants.
+    ``commit``: of a data set on the hub, None where it could not be asked."""
 
     name: str
     documents: Iterator[str]
     endless: bool = False
+    commit: str | None = None
 
 
 def open_text(text: Path | str | None, field: str = "text", *, offline: bool = False) -> Text:
@@ -45,7 +50,12 @@ def open_text(text: Path | str | None, field: str = "text", *, offline: bool = F
     if text is None:
         return Text(name="held-out pages (shipped)", documents=_nonblank(_plain(HELD_OUT_PAGES), HELD_OUT_PAGES.name))
     if str(text).startswith(HUB_TEXT):
-        return Text(name=str(text), documents=_nonblank(_streamed(str(text), field, offline), str(text)), endless=True)
+        source = hub_source(str(text))
+        if offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
+        commit = _commit(source)
+        documents = _streamed(dataclasses.replace(source, revision=commit or source.revision), field, str(text))
+        return Text(name=str(text), documents=_nonblank(documents, str(text)), endless=True, commit=commit)
     path = Path(text).expanduser()
     ending = path.suffix.lower()
     if ending == ".json":  # neither plain text nor one object a line, and it would be read as either without a word
@@ -137,27 +147,49 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
         raise _unreadable(path, "a readable Parquet file", error) from error
 
 
-def hub_name(text: str) -> tuple[str, str | None, str]:
-    """Name, configuration and split of ``hf:NAME[:CONFIG][:SPLIT]``; the split is ``train`` if none is given.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubSource:
+    """A split of a data set on the hub."""
 
-    >>> hub_name("hf:allenai/c4:en:validation")
-    ('allenai/c4', 'en', 'validation')
-    >>> hub_name("hf:roneneldan/TinyStories:validation")
-    ('roneneldan/TinyStories', None, 'validation')
+    name: str
+    revision: str | None
+    configuration: str | None
+    split: str
+
+
+def hub_source(text: str) -> HubSource:
+    """What ``hf:NAME[@REVISION][:CONFIG][:SPLIT]`` names; the split is ``train`` if none is given.
+
+    >>> hub_source("hf:allenai/c4@1588ec4:en:validation")
+    HubSource(name='allenai/c4', revision='1588ec4', configuration='en', split='validation')
+    >>> hub_source("hf:roneneldan/TinyStories:validation")
+    HubSource(name='roneneldan/TinyStories', revision=None, configuration=None, split='validation')
     """
     name, *rest = text.removeprefix(HUB_TEXT).split(":")
-    if not name or len(rest) > 2:
-        raise InputError(expected=f"{HUB_TEXT}NAME[:CONFIG][:SPLIT]", got=repr(text), remedy="check --text")
+    name, at, revision = name.partition("@")
+    if not name or (at and not revision) or len(rest) > 2:
+        raise InputError(expected=f"{HUB_TEXT}NAME[@REVISION][:CONFIG][:SPLIT]", got=repr(text), remedy="check --text")
     if len(rest) == 1 and rest[0] in SPLITS:
         rest = ["", rest[0]]
     configuration, split = [*rest, "", ""][:2]
-    return name, configuration or None, split or SPLITS[0]
+    return HubSource(
+        name=name, revision=revision or None, configuration=configuration or None, split=split or SPLITS[0]
+    )
 
 
-def _streamed(text: str, field: str, offline: bool) -> Iterator[str]:
-    name, configuration, split = hub_name(text)
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
+def _commit(source: HubSource) -> str | None:
+    """The commit that the revision is at. None where the hub does not say: what is wrong then, if it is not that the
+    local cache is to be used, is told when the data set is opened."""
+    try:
+        import huggingface_hub
+
+        found = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision, timeout=SECONDS)
+    except Exception:  # a dozen kinds, of which some mean just that one is offline
+        return None
+    return found.sha
+
+
+def _streamed(source: HubSource, field: str, text: str) -> Iterator[str]:
     os.environ.setdefault("HF_DATASETS_TRUST_REMOTE_CODE", "0")
     try:
         import datasets
@@ -166,16 +198,19 @@ def _streamed(text: str, field: str, offline: bool) -> Iterator[str]:
     for library in ("huggingface_hub", "datasets", "fsspec"):  # their retries are told once, by our own error
         logging.getLogger(library).setLevel(logging.ERROR)
     try:
-        for number, record in enumerate(datasets.load_dataset(name, configuration, split=split, streaming=True), 1):
+        records = datasets.load_dataset(
+            source.name, source.configuration, split=source.split, streaming=True, revision=source.revision
+        )
+        for number, record in enumerate(records, 1):
             yield _field(record, field, f"record {number} of {text}")
     except InputError:
         raise
     except Exception as error:  # of a dozen libraries below
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
-            expected=f"the split {split!r} of {name!r} from the hub or its local cache",
+            expected=f"the split {source.split!r} of {source.name!r} from the hub or its local cache",
             got=f"{type(error).__name__}: {without_tokens(lines[0])}",
-            remedy="check name, configuration, split and network; or pass a file with --text",
+            remedy="check name, revision, configuration, split and network; or pass a file with --text",
         ) from error
 
 

@@ -38,8 +38,8 @@ def silent(label: str, done: int, total: int) -> None:
 class Subject:
     """Which language model, text and predictions a run is about (used by suites that read a model).
 
-    ``text``: a file (.txt, .jsonl or .ndjson, .parquet) or ``hf:NAME[:CONFIG][:SPLIT]``; ``text_field``: which
-    field or column of it holds the text. ``weights``: as they are in the file, or with each norm's gain and shift
+    ``text``: a file (.txt, .jsonl or .ndjson, .parquet) or ``hf:NAME[@REVISION][:CONFIG][:SPLIT]``; ``text_field``:
+    which field or column of it holds the text. ``weights``: as they are in the file, or with each norm's gain and shift
     folded into the linear maps behind it, which is the same function. ``packing``: windows cut one after another
     out of each document, or each document a context of its own. ``outlier_norms``: positions whose residual norm is
     more than so many times the median are never intervened on (None: all are). ``sae``: a sparse autoencoder's

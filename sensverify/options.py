@@ -46,7 +46,7 @@ Text = Annotated[
     str | None,
     typer.Option(
         help="Text to read contexts from: a .txt file (UTF-8, a form feed between documents), a .jsonl (.ndjson) "
-        "or .parquet file, or hf:NAME[:CONFIG][:SPLIT], a data set on the hub; held-out pages by default."
+        "or .parquet file, or hf:NAME[@REVISION][:CONFIG][:SPLIT], a data set on the hub; held-out pages by default."
     ),
 ]
 TextField = Annotated[str, typer.Option(help="Field or column that holds the text of a .jsonl, .parquet or hf: text.")]

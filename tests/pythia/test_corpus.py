@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import json
 import sys
+import types
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from sensverify.errors import InputError, MissingExtraError
 from sensverify.sites import SiteOptions
 
 pytest.importorskip("transformers")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +199,16 @@ def test_without_an_optional_package_the_line_that_installs_it_is_told(model, mo
     assert line in str(missing.value)
 
 
+@pytest.fixture
+def silent_hub(monkeypatch):
+    """A hub that cannot be asked for commits."""
+
+    def refuse(self, name, *, revision, timeout):
+        raise ConnectionError(name)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refuse)
+
+
 class Hub:
     """Stands for the package ``datasets``: streams pages without end, and remembers what it was asked for."""
 
@@ -204,8 +216,8 @@ class Hub:
         self.asked = []
         self.given = 0
 
-    def load_dataset(self, name, configuration, *, split, streaming):
-        self.asked.append((name, configuration, split, streaming))
+    def load_dataset(self, name, configuration, *, split, streaming, revision):
+        self.asked.append((name, configuration, split, streaming, revision))
         if name == "nobody/nothing":
             raise FileNotFoundError("no such data set, token hf_abcdefghij given")
         for seed in range(10_000):
@@ -214,6 +226,7 @@ class Hub:
                 yield {"content": page}
 
 
+@pytest.mark.usefixtures("silent_hub")
 @pytest.mark.parametrize("length", [16, 64])  # documents longer than a window, and shorter
 @pytest.mark.parametrize("packing", ["packed", "documents"])
 def test_a_data_set_on_the_hub_is_streamed_as_far_as_needed(model, monkeypatch, length, packing):
@@ -221,14 +234,40 @@ def test_a_data_set_on_the_hub_is_streamed_as_far_as_needed(model, monkeypatch, 
     monkeypatch.setitem(sys.modules, "datasets", hub)
     options = TextOptions(field="content", packing=packing)
     corpus = read_corpus(model, "hf:some/name:en:validation", length=length, limit=20, options=options)
-    assert hub.asked == [("some/name", "en", "validation", True)]
+    assert hub.asked == [("some/name", "en", "validation", True, None)]
     assert hub.given == corpus.documents < 400
     assert corpus.to_json()["text"] == "hf:some/name:en:validation"
+    assert corpus.to_json()["text_commit"] is None
     with pytest.raises(InputError, match=r"'train' of 'nobody/nothing'.*token \*\*\* given"):
         read_corpus(model, "hf:nobody/nothing", length=16)
 
 
-@pytest.mark.parametrize("name", ["hf:", "hf:a:b:c:d"])
+@pytest.mark.parametrize(("revision", "asked"), [("", None), ("@v2", "v2")])
+def test_a_data_set_is_read_at_the_commit_that_its_revision_is_at_and_results_name_it(
+    model, monkeypatch, revision, asked
+):
+    def info(self, name, *, revision, timeout):
+        assert (name, revision) == ("some/name", asked)
+        return types.SimpleNamespace(sha="c0ffee")
+
+    hub = Hub()
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    corpus = read_corpus(model, f"hf:some/name{revision}:en", length=16, limit=20, options=TextOptions(field="content"))
+    assert hub.asked == [("some/name", "en", "train", True, "c0ffee")]
+    assert corpus.to_json()["text_commit"] == "c0ffee"
+
+
+def test_windows_are_told_apart_by_what_they_say_not_by_the_file_they_come_from(model, tmp_path):
+    prints = []
+    for name, seed in (("a.txt", 1), ("b.txt", 1), ("a.txt", 2)):
+        (tmp_path / name).write_text("\f\n".join(pages(60, 60, seed=seed)))
+        prints.append(read_corpus(model, tmp_path / name, length=16, limit=20).to_json()["windows_sha256"])
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.usefixtures("silent_hub")
+@pytest.mark.parametrize("name", ["hf:", "hf:@main", "hf:a@", "hf:a:b:c:d"])
 def test_a_name_of_no_data_set_is_refused(model, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "datasets", Hub())
     with pytest.raises(InputError, match="hf:NAME"):
