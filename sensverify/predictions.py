@@ -30,6 +30,8 @@ from sensverify.verdicts import Status
 
 PREDICTIONS_NAME = "predictions.json"
 SCHEMA_VERSION = 1
+DATE = "%Y-%m-%dT%H:%M:%SZ"
+CLOCKS_DIFFER = datetime.timedelta(days=1)
 
 Outcome = Literal["inside", "outside", "undecided"]
 Side = Literal["low", "high"]
@@ -104,7 +106,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     document: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "version": __version__,
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": datetime.datetime.now(datetime.UTC).strftime(DATE),
         "predictions": [entry.to_json() for entry in entries],
     }
     document["sha256"] = _digest(document)
@@ -161,6 +163,7 @@ def load_predictions(path: Path) -> dict[str, Prediction]:
         _refuse("predictions as they were derived, in strict JSON", f"{path}: {error}")
     if not fits:
         _refuse("predictions as they were derived", f"{path}, edited: its hash does not fit its content")
+    _check_origin(document, path)
     entries = document.get("predictions")
     if not isinstance(entries, list):
         _refuse("a list of predictions", f"{path} without one")
@@ -172,6 +175,19 @@ def load_predictions(path: Path) -> dict[str, Prediction]:
             _refuse("one prediction for each ID", f"{where}: {prediction.id!r} again")
         predictions[prediction.id] = prediction
     return predictions
+
+
+def _check_origin(document: dict[str, Any], path: Path) -> None:
+    """By which version predictions were made, and that it was before they are used."""
+    if not isinstance(document.get("version"), str):
+        _refuse("the version that derived the predictions", f"{path}: version {document.get('version')!r}")
+    date = document.get("date")
+    try:
+        made = datetime.datetime.strptime(str(date), DATE).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        _refuse("the date at which predictions were made", f"{path}: date {date!r}")
+    if made > datetime.datetime.now(datetime.UTC) + CLOCKS_DIFFER:
+        _refuse("predictions made before what they predict is measured", f"{path}, made {date}")
 
 
 def _decode(entry: Any, where: str) -> Prediction:

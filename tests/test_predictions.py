@@ -82,9 +82,9 @@ ENTRY = {"id": "PY-4", "quantity": "a ratio", "low": 1.5, "high": None, "derived
 SHIPPED = Path(__file__).parent.parent / "pythia" / "predictions.json"
 
 
-def sealed(path, predictions):
+def sealed(path, predictions, **origin):
     """A file whose hash fits, whatever it holds; the hash is written out here, independently of the loader."""
-    document = {"schema": 1, "version": "0.1.0", "date": "2026-01-01T00:00:00Z", "predictions": predictions}
+    document = {"schema": 1, "version": "0.1.0", "date": "2026-01-01T00:00:00Z", "predictions": predictions, **origin}
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     document["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
     path.write_text(json.dumps(document))
@@ -94,6 +94,21 @@ def sealed(path, predictions):
 def test_a_file_sealed_by_hand_is_read(tmp_path):
     assert load_predictions(sealed(tmp_path / "p.json", [ENTRY])) == {"PY-4": prediction()}
     assert load_predictions(sealed(tmp_path / "p.json", [])) == {}
+
+
+@pytest.mark.parametrize(
+    ("origin", "complaint"),
+    [
+        ({"date": "2999-01-01T00:00:00Z"}, "made before what they predict is measured"),
+        ({"date": None}, "the date"),
+        ({"date": "yesterday"}, "the date"),
+        ({"version": None}, "the version"),
+        ({"schema": 2}, "schema 1"),
+    ],
+)
+def test_predictions_without_an_origin_or_made_afterwards_are_refused(tmp_path, origin, complaint):
+    with pytest.raises(InputError, match=complaint):
+        load_predictions(sealed(tmp_path / "p.json", [ENTRY], **origin))
 
 
 @pytest.mark.parametrize(
