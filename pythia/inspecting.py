@@ -1,33 +1,38 @@
 """Looks into a language model for ``sensverify inspect``: the inspector registered under ``sensverify.inspectors``.
 
 Everything is measured on held-out windows but for the mean presence, which is that of the search windows: what a
-presence is set to must not be fitted to where the effect is measured. Two random directions go through the same
-interventions on the text: an effect is the direction's own only as far as it differs from theirs.
+presence is set to must not be fitted to where the effect is measured. Random directions go through the same
+interventions (:mod:`pythia.setting_effects`): an effect is the direction's own only as far as it differs from theirs.
+
+What a direction is boosted and pinned to is by default about the greatest presence that it has in the text: far beyond
+it the model meets activations that it never met, and writes what says nothing about the direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from pythia.contexts import contexts_at, extreme_contexts
 from pythia.corpus import Corpus, read_subject
-from pythia.explain import explain
-from pythia.gallery import excerpts_at, extreme_excerpts
+from pythia.explain import ONE, explain
 from pythia.intervened import Pin, presences_after, residuals_after, window_losses, write
 from pythia.loading import LanguageModel, load_subject
 from pythia.logit_weights import extreme_tokens, how_weighed, logit_weights, seen_tokens, text_of
 from pythia.positions import Positions
+from pythia.setting_effects import Level, Quantity
 from pythia.tasks import TokenisedTask, log_odds, read_tasks, tokenise
 from sensverify.claims import Progress
 from sensverify.directions import DirectionSet, check_belongs
 from sensverify.errors import InputError
+from sensverify.evaluation import NAMES
 from sensverify.exhibits import FoundRule
 from sensverify.geometry import random_directions, unit_directions
 from sensverify.inspection import (
     ContextList,
-    Effect,
     Inspected,
     Inspection,
     InspectionRequest,
@@ -35,14 +40,19 @@ from sensverify.inspection import (
     Sample,
     usable_rows,
 )
+from sensverify.numerals import number
 from sensverify.recorded import recorded_number
-from sensverify.statistics import Interval, mean_interval
+from sensverify.rules import NO_RULE
 
 WINDOWS = 64
 """Held-out windows whose loss is measured, and search windows for the mean presence."""
-EXCERPTS, NEIGHBOURS, PRESENCES = 8, 8, 4000
+EXCERPTS, NEIGHBOURS, OPPOSED, PRESENCES = 8, 8, 2, 4000
 SAMPLES, PROMPT, STEPS = 3, 16, 48
-RANDOM_DIRECTIONS = 2
+RANDOM_DIRECTIONS = 8
+HIGH, OF_CHANCE = 0.999, 3.09
+"""What is pinned to by default: this quantile of presence, but no less than that of random directions, whose presences
+have about the normal distribution of variance ``1/d``."""
+QUANTILES = {"least": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "greatest": 1.0}
 _OWN = "direction"
 """What a row of the inspected file is called among the neighbours."""
 
@@ -70,14 +80,26 @@ def inspect(request: InspectionRequest, found: DirectionSet, indices: tuple[int,
     )
     directions = {index: _unit_row(model, found, index) for index in indices}
     corpus = read_subject(model, request.subject, length=_length(request, model), seed=request.seed, pad=False)
-    place = _Place(request, model, corpus, layer, found)
     tokenised = tuple(tokenise(model, task, seed=request.seed) for task in tasks)
+    place = _Place(request, model, corpus, layer, found, tokenised)
     inspections = []
     for done, index in enumerate(indices):
         progress("inspecting", done, len(indices))
-        inspections.append(place.inspect(index, directions[index], tokenised))
+        inspections.append(place.inspect(index, directions[index]))
     progress("inspecting", len(indices), len(indices))
-    return Inspected(facts=place.facts(), inspections=tuple(inspections))
+    return Inspected(facts=place.facts(), inspections=tuple(inspections), hints=_hints(request, found))
+
+
+def _hints(request: InspectionRequest, found: DirectionSet) -> tuple[str, ...]:
+    """What else could have been asked."""
+    hints = []
+    if request.tasks is None:
+        hints.append("--tasks FOLDER adds effects on prompts with a right and a wrong answer.")
+    if request.sae is None:
+        hints.append("--sae FOLDER looks for the nearest directions among the latents of an autoencoder.")
+    if found.score_plus is None:
+        hints.append("The file has no scores of its directions; `sensverify score` measures them.")
+    return tuple(hints)
 
 
 def _unit_row(model: LanguageModel, found: DirectionSet, index: int) -> Tensor:
@@ -101,19 +123,40 @@ class _Place:
     """A model, a text and a layer, with what is measured there once for all directions."""
 
     def __init__(
-        self, request: InspectionRequest, model: LanguageModel, corpus: Corpus, layer: int, found: DirectionSet
+        self,
+        request: InspectionRequest,
+        model: LanguageModel,
+        corpus: Corpus,
+        layer: int,
+        found: DirectionSet,
+        tasks: tuple[TokenisedTask, ...],
     ) -> None:
         self.request, self.model, self.corpus, self.layer, self.found = request, model, corpus, layer, found
         self.first = corpus.first_position
         self.held_out, self.counted = self._windows("held_out")
         self.search, self.search_counted = self._windows("search")
-        self.clean = self._losses(None)
         self.neighbours_of, self.names, self.candidates = self._candidates()
         generator = torch.Generator().manual_seed(request.seed + 5)
         centring = model.architecture.centring
         self.random = random_directions(RANDOM_DIRECTIONS, model.width, centring, generator).to(model.device)
-        levels = {"0": 0.0, f"{request.pin:g}": request.pin}
-        self.control = {name: self._control(level) for name, level in levels.items()}
+        self.random_means = self._means(self.random)
+        self.tasks = tasks
+        self.quantities = self._quantities()
+
+    def _quantities(self) -> tuple[Quantity, ...]:
+        """What effects are measured on: the loss of the text, and the answers of tasks with two items or more."""
+        common = {"layer": self.layer, "random": self.random, "seed": self.request.seed}
+        found = [Quantity("held-out text", "next-token loss, nats", self._losses, **common)]
+        for task in self.tasks:
+            if len(task.prompts) > 1:
+                read = functools.partial(log_odds, self.model, task)
+                found.append(Quantity(task.name, "log odds of right to wrong answer, nats", read, **common))
+        return tuple(found)
+
+    def _means(self, directions: Tensor) -> Tensor:
+        """Mean presences ``[S]`` of ``directions [S, d]`` over search windows."""
+        rho = presences_after(self.model, self.layer, self.search[:WINDOWS], directions, self.first).float()
+        return rho[:, self.search_counted[:WINDOWS, self.first :]].mean(1)
 
     def _windows(self, part: str) -> tuple[Tensor, Tensor]:
         """The windows ``[N, L]`` that have anything to intervene on, and where."""
@@ -139,46 +182,69 @@ class _Place:
         return {
             "model": self.request.subject.model,
             "weights": f"sha256 {self.model.weights_sha256[:12]}…",
-            "layer": f"after block {self.layer} of 0 to {self.model.depth - 1}",
+            "layer": f"after block {self.layer}, counted from 0; the model has {self.model.depth} blocks",
             "text": f"{self.corpus.source}, {len(self.held_out)} held-out windows of {self.held_out.shape[1]} tokens",
         }
 
-    def inspect(self, index: int, direction: Tensor, tasks: tuple[TokenisedTask, ...]) -> Inspection:
+    def inspect(self, index: int, direction: Tensor) -> Inspection:
         """All there is to see of one direction, given as a unit row ``[1, d]``."""
-        model, seed = self.model, self.request.seed
+        model, found = self.model, self.found
         rho = presences_after(model, self.layer, self.held_out, direction, self.first)[0].float()
-        other = presences_after(model, self.layer, self.search[:WINDOWS], direction, self.first)[0].float()
-        mean = float(other[self.search_counted[:WINDOWS, self.first :]].mean())
+        ordered = rho[self.counted[:, self.first :]].sort().values.cpu()
+        mean = float(self._means(direction))
         weights, seen = logit_weights(model, direction)[0].float(), seen_tokens(self.corpus)
-        levels = {f"its mean, {mean:.3f}": mean, "0": 0.0, f"{self.request.pin:g}": self.request.pin}
-        pins = {name: self._pin(direction, level) for name, level in levels.items()}
+        pin, pin_note = self._pinned_to(ordered)
         rule, rule_note = self._rule(rho)
+        levels = self._levels(mean, pin)
         return Inspection(
             index=index,
-            score_plus=_score(self.found.score_plus, index),
-            score_minus=_score(self.found.score_minus, index),
+            score_plus=_score(found.score_plus, index),
+            score_minus=_score(found.score_minus, index),
+            score_plus_se=_score(found.score_plus_se, index),
+            score_minus_se=_score(found.score_minus_se, index),
+            score_name=_score_name(found),
             contexts=self._contexts(rho),
-            presences=tuple(_thinned(rho[self.counted[:, self.first :]])),
+            presences=tuple(_thinned(ordered)),
+            positions=len(ordered),
+            quantiles={name: _at(ordered, share) for name, share in QUANTILES.items()},
             mean_presence=mean,
             rule=rule,
             promoted=tuple(extreme_tokens(model, weights, seen, largest=True)),
             demoted=tuple(extreme_tokens(model, weights, seen, largest=False)),
             logit_note=how_weighed(model),
-            effects=(*self._text_effects(pins), *self._task_effects(pins, tasks, seed)),
-            pinned_presence=self.request.pin,
-            samples=self._samples(direction),
+            effects=tuple(effect for one in self.quantities for effect in one.effects(direction, levels)),
+            pinned_presence=pin,
+            pin_note=pin_note,
+            samples=self._samples(direction, pin),
             neighbours_of=self.neighbours_of,
             neighbours=self._neighbours(direction, index),
-            notes=tuple(note for note in (rule_note, left_out(tasks)) if note),
+            notes=tuple(note for note in (rule_note, left_out(self.tasks)) if note),
         )
 
-    def _pin(self, direction: Tensor, level: float) -> Pin:
-        presence = torch.tensor([level], device=direction.device)
-        return Pin(layer=self.layer, directions=direction, presence=presence)
+    def _pinned_to(self, ordered: Tensor) -> tuple[float, str]:
+        """What a direction with these presences is boosted and pinned to, and why, in words."""
+        high, greatest, asked = _at(ordered, HIGH), _at(ordered, 1.0), self.request.pin
+        if asked is not None:
+            beyond = (
+                f", which is beyond {number(greatest, 3)}, the greatest presence on held-out text: what is written so "
+                "far from all text may be nonsense"
+            )
+            return asked, "as asked" + (beyond if asked > greatest else "")
+        quantile, chance = f"the {100 * HIGH:g} % quantile of", OF_CHANCE / self.model.width**0.5
+        if high >= chance:
+            return high, f"{quantile} its presence on held-out text"
+        return min(1.0, chance), (
+            f"{quantile} the presence of random directions, since its own on held-out text is only {number(high, 3)}"
+        )
 
-    def _control(self, level: float) -> Tensor:
-        """Mean loss of each window over the random directions."""
-        return torch.stack([self._losses(self._pin(s[None], level)) for s in self.random]).mean(0)
+    def _levels(self, mean: float, pin: float) -> tuple[Level, ...]:
+        zero = torch.zeros(1, device=self.random.device)
+        every = torch.zeros(RANDOM_DIRECTIONS, device=self.random.device)
+        return (
+            Level(name=f"mean {number(mean, 3)}", key="mean", own=zero + mean, control=self.random_means),
+            Level(name="0", key="0", own=zero, control=every),
+            Level(name=f"{pin:.3g}", key=repr(pin), own=zero + pin, control=every + pin),
+        )
 
     def _contexts(self, rho: Tensor) -> tuple[ContextList, ...]:
         windows, counted = self.held_out[:, self.first :], self.counted[:, self.first :]
@@ -190,15 +256,15 @@ class _Place:
         return (
             ContextList(
                 title="Most present, one context per window",
-                excerpts=tuple(extreme_excerpts(self.model, windows, at_most, EXCERPTS, largest=True)),
+                excerpts=extreme_contexts(self.model, windows, at_most, EXCERPTS, largest=True),
             ),
             ContextList(
                 title="Least present, one context per window",
-                excerpts=tuple(extreme_excerpts(self.model, windows, at_least, EXCERPTS, largest=False)),
+                excerpts=extreme_contexts(self.model, windows, at_least, EXCERPTS, largest=False),
             ),
             ContextList(
                 title="Drawn uniformly from all positions",
-                excerpts=tuple(excerpts_at(self.model, windows, rho, rows, positions)),
+                excerpts=contexts_at(self.model, windows, rho, rows, positions),
             ),
         )
 
@@ -210,50 +276,28 @@ class _Place:
             )  # fmt: skip
         except ValueError as error:
             return None, f"no rule: {error}"
-        shown = best.accuracy
+        if best.rule.words == NO_RULE:
+            return None, "no rule: none says more about where the direction is strongly present than it is long"
+        shown, least = best.accuracy, 1 / (1 + len(best.null))
         rule = FoundRule(text=best.rule.words, accuracy=shown.value, low=shown.low, high=shown.high)
         note = (
-            f"the rule was fitted on half of the windows; accuracy is balanced; {len(best.null)} searches on shuffled "
-            f"windows reach {best.null_mean:.2f} on average, p = {best.p_value:.2g}"
+            f"the rule says where the direction is strongly present, at the {100 * ONE.share:g} % of positions where "
+            "it is most so; it was chosen on one half of the windows and tested on the other. Balanced accuracy is the "
+            "mean of the shares of these and of other positions that it is right about. "
+            f"{len(best.null)} searches with these positions rotated through the text reach {best.null_mean:.2f} on "
+            f"average, p = {best.p_value:.2g}"
+            + (", the least that so many can show" if best.p_value <= least + 1e-12 else "")
         )
         return rule, note
 
-    def _text_effects(self, pins: Mapping[str, Pin]) -> Iterable[Effect]:
-        quantity = "next-token loss, nats"
-        for name, pin in pins.items():
-            yield self._effect("held-out text", quantity, name, (self.clean, self._losses(pin)))
-        for name, losses in self.control.items():
-            where = f"held-out text, mean of {RANDOM_DIRECTIONS} random directions"
-            yield self._effect(where, quantity, name, (self.clean, losses))
-
-    def _task_effects(self, pins: Mapping[str, Pin], tasks: tuple[TokenisedTask, ...], seed: int) -> Iterable[Effect]:
-        for task in tasks:
-            if len(task.prompts) < 2:
-                continue
-            clean = log_odds(self.model, task)
-            for name, pin in pins.items():
-                odds = log_odds(self.model, task, pin)
-                yield self._effect(task.name, "log odds of right to wrong answer, nats", name, (clean, odds))
-
-    def _effect(self, where: str, quantity: str, intervention: str, both: tuple[Tensor, Tensor]) -> Effect:
-        clean, moved = both
-        generator = torch.Generator().manual_seed(self.request.seed)
-        return Effect(
-            where=where,
-            quantity=quantity,
-            intervention=intervention,
-            items=len(clean),
-            clean=_mean(clean, generator),
-            change=_mean(moved - clean, generator),
-        )
-
-    def _samples(self, direction: Tensor) -> tuple[Sample, ...]:
+    def _samples(self, direction: Tensor, level: float) -> tuple[Sample, ...]:
         windows = self.held_out
         generator = torch.Generator().manual_seed(self.request.seed + 7)
         rows = torch.randperm(len(windows), generator=generator)[:SAMPLES].to(windows.device)
         length = self.first + min(PROMPT, (windows.shape[1] - self.first) // 2)
         prompts, where = windows[rows, :length], self.counted[rows, :length]
-        pin = self._pin(direction, self.request.pin)
+        presence = torch.tensor([level], device=direction.device)
+        pin = Pin(layer=self.layer, directions=direction, presence=presence)
         plain, pinned = (
             write(self.model, prompts, STEPS, seed=self.request.seed, pin=one, first=self.first, where=where)
             for one in (None, pin)
@@ -298,13 +342,11 @@ class _Place:
     def _neighbours(self, direction: Tensor, index: int) -> tuple[Neighbour, ...]:
         cosines = (self.candidates @ direction[0].float()).cpu()
         own = f"{_OWN} {index}"
-        if own in self.names:
-            cosines[self.names.index(own)] = -torch.inf
-        best = cosines.topk(min(NEIGHBOURS, len(cosines)))
+        order = [row for row in cosines.argsort(descending=True).tolist() if self.names[row] != own]
+        # Presence has a sign, so that the opposite is another direction, but nobody would want to miss it.
+        opposed = [row for row in order[NEIGHBOURS:][-OPPOSED:] if cosines[row] < 0]
         return tuple(
-            Neighbour(name=self.names[row], cosine=cosine)
-            for cosine, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            if cosine > -torch.inf
+            Neighbour(name=self.names[row], cosine=float(cosines[row])) for row in order[:NEIGHBOURS] + opposed
         )
 
 
@@ -319,15 +361,25 @@ def left_out(tasks: tuple[TokenisedTask, ...]) -> str | None:
     )
 
 
-def _mean(values: Tensor, generator: torch.Generator) -> Interval:
-    return mean_interval(values.cpu(), generator)
-
-
 def _score(scores: Tensor | None, index: int) -> float | None:
     return None if scores is None else float(scores[index])
 
 
-def _thinned(rho: Tensor) -> list[float]:
-    flat = rho.flatten().cpu()
-    kept: list[float] = flat[:: max(1, len(flat) // PRESENCES)].tolist()
+def _score_name(found: DirectionSet) -> str:
+    """What the scores of the file are of."""
+    evaluation = found.config.get("evaluation")
+    kind = evaluation.get("score") if isinstance(evaluation, Mapping) else None
+    return NAMES.get(kind, ("", "sensitivity (SeS)"))[1]
+
+
+def _at(ordered: Tensor, share: float) -> float:
+    """The value below which there is this share of ``ordered [n]``."""
+    return float(ordered[round(share * (len(ordered) - 1))])
+
+
+def _thinned(ordered: Tensor) -> list[float]:
+    """All of ``ordered [n]``, or so many in even steps of rank, the first and the last included."""
+    count = len(ordered)
+    ranks = torch.linspace(0, count - 1, min(count, PRESENCES), dtype=torch.float64).round().long()
+    kept: list[float] = ordered[ranks].tolist()
     return kept

@@ -205,12 +205,12 @@ def score(
 ) -> None:
     """Score directions and their negatives on held-out contexts, beside random ones, with intervals."""
     from sensverify import recorded
-    from sensverify.directions import check_belongs, load_directions
+    from sensverify.directions import check_belongs, living, load_directions
     from sensverify.evaluation import evaluate_directions, measured_as
     from sensverify.sensitivity import Probe
     from sensverify.sites import SiteOptions, open_site
 
-    found = load_directions(directions, layer=layer, seed=seed)
+    found = load_directions(directions, layer=layer)
     site_options = SiteOptions(
         layer=recorded.recorded_number(found.config, "layer", layer),
         target=recorded.recorded_number(found.config, "target", target),
@@ -227,14 +227,14 @@ def score(
         found, width=site.held_out.width, weights_sha256=site.weights_sha256, model=subject.model,
         allow_other_model=allow_other_model,
     )  # fmt: skip
+    found = living(found, site.held_out, seed)
     with progress_bars(quiet=as_json) as progress:
         result = evaluate_directions(
             site, found.directions, seed=seed, probe=measured_as(probe, site.held_out), progress=progress,
             score=measure or recorded.recorded_score(found.config), called=found.called,
         )  # fmt: skip
     if as_json:
-        latents = {} if found.latents is None else {"latents": found.latents.tolist(), "sae": found.config["sae"]}
-        _print_json({"schema": 1, **result.to_json(), **latents})
+        _print_json({"schema": 1, **result.to_json(), **found.autoencoder_json()})
         return
     _print_table(result.table())
 
@@ -250,7 +250,7 @@ def inspect(
     context: offered.Context = 64,
     tasks: offered.Tasks = None,
     sae: offered.Neighbours = None,
-    pin: offered.Pin = 0.5,
+    pin: offered.Pin = None,
     out: Annotated[Path | None, typer.Option(help="Folder for inspection.json and inspection.html.")] = None,
     seed: offered.Seed = 0,
     allow_other_model: offered.AllowOtherModel = False,

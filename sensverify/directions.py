@@ -27,13 +27,17 @@ from torch import Tensor
 
 from sensverify.errors import InputError
 from sensverify.files import write_atomically
-from sensverify.sae_layouts import choose, holds_sae, read_sae
+from sensverify.readout import Readout
+from sensverify.sae_layouts import FILES, choose, holds_sae, read_sae
+from sensverify.saes import Sae
 
 FILE_NAME = "directions.safetensors"
 CONFIG_NAME = "cfg.json"
 SCHEMA_VERSION = 1
 MOST_LATENTS = 256
 """So many latents of an autoencoder are scored, a sample fixed by the seed; the most have tens of thousands."""
+LOOKED_AT = (256,) * 4
+"""At so many positions, so many at a time, it is seen which latents fire."""
 DIGEST = "directions_sha256"
 """Under this name ``cfg.json`` has the sha256 of the file of tensors that it belongs to."""
 
@@ -42,8 +46,8 @@ DIGEST = "directions_sha256"
 class DirectionSet:
     """``K`` unit directions ``[K, d]``, their scores ``[K]`` with standard errors, and their provenance.
 
-    Scores are None for directions that were not scored yet. ``latents``: which latents of an autoencoder the directions
-    are ``[K]``; None for directions that a search found.
+    Scores are None for directions that were not scored yet. ``latents``: which latents of the autoencoder ``sae`` the
+    directions are ``[K]``; None for directions that a search found.
     """
 
     directions: Tensor
@@ -53,11 +57,16 @@ class DirectionSet:
     score_plus_se: Tensor | None = None
     score_minus_se: Tensor | None = None
     latents: Tensor | None = None
+    sae: Sae | None = None
 
     @property
     def called(self) -> str:
         """What tables call these directions."""
         return "found" if self.latents is None else "autoencoder"
+
+    def autoencoder_json(self) -> dict[str, Any]:
+        """Plain JSON: which latents of which autoencoder; nothing for directions that a search found."""
+        return {} if self.latents is None else {"latents": self.latents.tolist(), "sae": self.config["sae"]}
 
 
 def save_directions(folder: Path, found: DirectionSet) -> Path:
@@ -91,19 +100,25 @@ def save_directions(folder: Path, found: DirectionSet) -> Path:
     return folder / FILE_NAME
 
 
-def load_directions(path: Path, *, layer: int | None = None, seed: int = 0) -> DirectionSet:
+def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
     """Read directions from a file, or from the folder that holds ``directions.safetensors``.
 
-    A folder or file of a sparse autoencoder gives its decoder rows, at most :data:`MOST_LATENTS` of them, drawn by
-    ``seed``; where it holds several, those after block ``layer``.
+    A folder or file of a sparse autoencoder gives its decoder rows; where it holds several, those after block
+    ``layer``.
 
     Raises :class:`~sensverify.errors.InputError` for files that are missing, damaged, without ``W_dec``, with values
     that are not finite, or not of one search; for autoencoders as :func:`sensverify.sae_layouts.choose` and
     :func:`sensverify.sae_layouts.read_sae`.
     """
     if not (path / FILE_NAME).exists() and holds_sae(path):
-        return _latents(path, layer, seed)
+        return _latents(path, layer)
     file = path / FILE_NAME if path.is_dir() else path
+    if not file.exists():
+        raise InputError(
+            expected=f"{FILE_NAME}, or a sparse autoencoder ({', '.join(FILES)})",
+            got=f"{path}, {'which has none of them' if path.exists() else 'missing'}",
+            remedy="pass what `sensverify discover` wrote, or an autoencoder as it was published",
+        )
     config_file = file.parent / CONFIG_NAME
     try:
         tensors = safetensors.torch.load_file(file)
@@ -150,16 +165,37 @@ def load_directions(path: Path, *, layer: int | None = None, seed: int = 0) -> D
     )
 
 
-def _latents(path: Path, layer: int | None, seed: int) -> DirectionSet:
+def _latents(path: Path, layer: int | None) -> DirectionSet:
     sae = read_sae(choose(path, layer))
-    usable = sae.usable.nonzero()[:, 0]
-    drawn = torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed))[:MOST_LATENTS]
-    latents = usable[drawn].sort().values
+    latents = sae.usable.nonzero()[:, 0]
     rows = sae.decoder[latents]
     config: dict[str, Any] = {"model": sae.description["model"], "hook_name": sae.hook, "sae": dict(sae.description)}
     # An autoencoder knows where it reads, but of no effect: what is one token later is what searches look at.
     config |= {"offset": 1} if sae.layer is None else {"offset": 1, "layer": sae.layer}
-    return DirectionSet(directions=rows / rows.norm(dim=1, keepdim=True), config=config, latents=latents)
+    return DirectionSet(directions=rows / rows.norm(dim=1, keepdim=True), config=config, latents=latents, sae=sae)
+
+
+def living(found: DirectionSet, readout: Readout, seed: int) -> DirectionSet:
+    """Of an autoencoder's latents those that fire somewhere on the read-out's contexts, at most :data:`MOST_LATENTS` of
+    them, drawn by ``seed``; other directions as they are.
+
+    Raises :class:`~sensverify.errors.InputError` where none fires: the autoencoder is not of this model or place.
+    """
+    if found.latents is None or found.sae is None:
+        return found
+    generator = torch.Generator(device=readout.device).manual_seed(seed)
+    fires = found.sae.fires(readout.sample(count, generator).x.detach().float().cpu() for count in LOOKED_AT)
+    firing = fires[found.latents].nonzero()[:, 0]
+    if not len(firing):
+        raise InputError(
+            expected="an autoencoder with latents that fire on this text",
+            got=f"none of {len(found.latents)} at {sum(LOOKED_AT)} positions ({found.sae.hook or 'no hook is named'})",
+            remedy="check that it is of this model and layer, and that its weights are whole",
+        )
+    drawn = torch.randperm(len(firing), generator=torch.Generator().manual_seed(seed))[:MOST_LATENTS]
+    chosen = firing[drawn].sort().values
+    config = {**found.config, "sae": {**found.config["sae"], "latents_that_fire": len(firing)}}
+    return dataclasses.replace(found, directions=found.directions[chosen], latents=found.latents[chosen], config=config)
 
 
 def _sha256(file: Path) -> str:

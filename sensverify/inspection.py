@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +28,12 @@ from sensverify.directions import FILE_NAME, DirectionSet, load_directions
 from sensverify.errors import InputError, MissingExtraError
 from sensverify.exhibits import Excerpt, Exhibit, FoundRule, Histogram, Table
 from sensverify.files import check_writable, make_directory, write_atomically
+from sensverify.inspection_terminal import accuracy, in_words, inspected_renderable, inspection_renderable
+from sensverify.numerals import estimate_texts
 from sensverify.recorded import recorded_weights
 from sensverify.sae_layouts import choose, holds_sae, read_sae
 from sensverify.statistics import Interval
-from sensverify.templates import render, visible
+from sensverify.templates import render
 from sensverify.verdicts import to_plain
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP, NAME = "sensverify.inspectors", "language_model"
 SCHEMA = 1
 RECORD, PAGE = "inspection.json", "inspection.html"
+EFFECT_COLUMNS = ("presence set to", "change", "random directions", "least to greatest")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,8 @@ class InspectionRequest:
 
     No indices: the row with the best score, or the first where there are no scores. ``layer`` is the recorded one if
     None. ``tasks`` is a folder of task sets, ``sae`` a file or folder with directions to look for neighbours in,
-    ``pin`` the presence that a direction is boosted and pinned to, in ``(0, 1]``, ``out`` the folder for a page.
+    ``pin`` the presence that a direction is boosted and pinned to, in ``(0, 1]``, by default about the greatest that it
+    has in the text, ``out`` the folder for a page.
     ``recorded_weights``: the subject's weights are to be raw or folded as ``cfg.json`` has it, whatever it says.
     """
 
@@ -59,7 +64,7 @@ class InspectionRequest:
     context: int = 64
     tasks: Path | None = None
     sae: Path | None = None
-    pin: float = 0.5
+    pin: float | None = None
     seed: int = 0
     allow_other_model: bool = False
     recorded_weights: bool = False
@@ -75,8 +80,30 @@ class ContextList:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Control:
+    """What the same intervention does along so many random ``directions``.
+
+    ``mean``: over them and over items, with a 95 % interval; ``least`` and ``greatest``: of their own means over items.
+    """
+
+    directions: int
+    mean: Interval
+    least: float
+    greatest: float
+
+    @property
+    def spread(self) -> str:
+        """From the least to the greatest, to as many decimals as the interval of the mean leaves."""
+        _, least, greatest = estimate_texts(self.mean.value, self.least, self.greatest)
+        return f"{least} to {greatest}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Effect:
-    """By how much an intervention changes a quantity, on average over ``items``; both with 95 % intervals."""
+    """By how much an intervention changes a quantity, on average over ``items``; both with 95 % intervals.
+
+    ``control``: the same along random directions, None where that was not measured.
+    """
 
     where: str
     quantity: str
@@ -84,6 +111,15 @@ class Effect:
     items: int
     clean: Interval
     change: Interval
+    control: Control | None = None
+
+    def caption(self) -> str:
+        """What was measured, and what it is without any intervention."""
+        return f"{self.quantity[:1].upper()}{self.quantity[1:]}; {self.items} items; untouched {self.clean_text()}."
+
+    def clean_text(self) -> str:
+        """The quantity without any intervention, with its interval."""
+        return in_words(self.clean)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,16 +143,23 @@ class Neighbour:
 class Inspection:
     """What there is to see of the direction in row ``index``.
 
-    ``presences`` are an even sample of those at all held-out positions, ``mean_presence`` the one that is set to where
-    an effect says so. ``rule`` is None where none was found; then ``notes`` say why. ``logit_note`` says what the
-    weights in ``promoted`` and ``demoted`` are weights of.
+    The scores are those of the direction and of its negative in its file, each with its standard error, of what
+    ``score_name`` says. ``presences`` stand for those at all ``positions`` held out, in even steps of rank, the least
+    and the greatest included; ``quantiles`` are of all of them. ``mean_presence``, of the search windows, is what is
+    set where an effect says so. ``rule`` is None where none was found; then ``notes`` say why. ``logit_note`` says what
+    the weights in ``promoted`` and ``demoted`` are of, ``pin_note`` why ``pinned_presence`` is what it is.
     """
 
     index: int
     score_plus: float | None
     score_minus: float | None
+    score_plus_se: float | None = None
+    score_minus_se: float | None = None
+    score_name: str = "score"
     contexts: tuple[ContextList, ...]
     presences: tuple[float, ...]
+    positions: int
+    quantiles: Mapping[str, float]
     mean_presence: float
     rule: FoundRule | None
     promoted: tuple[tuple[str, float], ...]
@@ -124,6 +167,7 @@ class Inspection:
     logit_note: str
     effects: tuple[Effect, ...]
     pinned_presence: float
+    pin_note: str
     samples: tuple[Sample, ...]
     neighbours_of: str
     neighbours: tuple[Neighbour, ...]
@@ -137,67 +181,91 @@ class Inspection:
         """Figures and tables for a page; contexts and tokens are laid out by the page itself."""
         histogram = Histogram(
             title=f"Presence of direction {self.index}",
-            caption=f"At all held-out positions; the mean on other text is {self.mean_presence:.3f}.",
+            caption=self._presence_caption(),
             x_label="presence",
             groups={f"direction {self.index}": self.presences},
         )
-        effects = Table(
-            title="What it does",
-            caption="Mean over items with 95 % intervals, items resampled; the presence is set at every position (but "
-            "BOS). Ablated: to its mean, or to 0; boosted: to a high presence.",
-            columns=["where", "quantity", "presence set to", "items", "untouched", "change"],
-            rows=[
-                [e.where, e.quantity, e.intervention, e.items, e.clean.to_json(), e.change.to_json()]
-                for e in self.effects
-            ],
-        )
-        samples = Table(
-            title="What is written with it pinned",
-            caption=f"Presence pinned to {self.pinned_presence:g} at every position, beside the untouched model with "
-            "the same random numbers.",
-            columns=["prompt", "untouched", "pinned"],
-            rows=[[visible(text) for text in (s.prompt, s.plain, s.pinned)] for s in self.samples],
-        )
         neighbours = Table(
-            title="Nearest directions",
+            title="Nearest and most opposed directions",
             caption=f"By cosine, among {self.neighbours_of}.",
             columns=["direction", "cosine"],
-            rows=[[one.name, one.cosine] for one in self.neighbours],
+            rows=[[one.name, round(one.cosine, 3)] for one in self.neighbours],
         )
-        filled = [table for table in (effects, samples, neighbours) if table.rows]
-        return (histogram, *filled)
+        return (histogram, *self._effect_tables(), *([neighbours] if neighbours.rows else []))
+
+    def groups_of_effects(self) -> list[list[Effect]]:
+        """The effects on one quantity together, which have items and what is untouched in common."""
+        groups = itertools.groupby(self.effects, lambda effect: (effect.where, effect.quantity))
+        return [list(group) for _, group in groups]
+
+    def _effect_tables(self) -> list[Table]:
+        return [
+            Table(
+                title=f"What it does: {group[0].where}",
+                caption=group[0].caption() + ("" if number else f" {self.effects_caption()}"),
+                columns=EFFECT_COLUMNS,
+                rows=[
+                    [
+                        effect.intervention,
+                        effect.change.to_json(),
+                        *(
+                            ("—", "—")
+                            if effect.control is None
+                            else (effect.control.mean.to_json(), effect.control.spread)
+                        ),
+                    ]
+                    for effect in group
+                ],
+            )
+            for number, group in enumerate(self.groups_of_effects())
+        ]
+
+    def _presence_caption(self) -> str:
+        shown, mean = len(self.presences), f"The mean over the search windows is {self.mean_presence:.3f}."
+        if shown == self.positions:
+            return f"At all {self.positions} held-out positions. {mean}"
+        return (
+            f"{shown} of the presences at all {self.positions} held-out positions, in even steps of rank from the "
+            f"least to the greatest. {mean}"
+        )
+
+    def effects_caption(self) -> str:
+        """What the table of effects is of, and how the random directions fared beside this one."""
+        counts = {e.control.directions for e in self.effects if e.control is not None}
+        beside = (
+            f" Random directions: the same along {max(counts)} of them, each set to its own mean, to 0 and to the same "
+            "high presence; their mean, directions and items resampled, and the least and greatest of single ones."
+            if counts
+            else ""
+        )
+        return (
+            "The presence is set at every position but BOS: to its mean or to 0, which ablates it, or to "
+            f"{self.pinned_presence:.3g}, which boosts it. Change: the mean over items, windows of text or prompts of "
+            f"a task, with its 95 % interval, items resampled.{beside}"
+        )
+
+    def samples_caption(self) -> str:
+        """How the texts were written."""
+        return (
+            f"With its presence pinned to {self.pinned_presence:.3g} at every position ({self.pin_note}), and by the "
+            "untouched model with the same random numbers. Both go on where the prompt stops, be it inside a word."
+        )
 
     def terminal(self) -> RenderableType:
         """The same for a terminal."""
-        from rich.console import Group
-        from rich.text import Text
-
-        scores = "" if self.score_plus is None else f", score {self.score_plus:.3e}"
-        parts: list[RenderableType] = [Text(f"direction {self.index}{scores}", style="bold")]
-        for chosen in self.contexts:
-            parts.append(Text(f"\n{chosen.title}", style="italic"))
-            parts += [_highlighted(excerpt) for excerpt in chosen.excerpts]
-        parts.append(Text(f"\npresence: {_quantiles(self.presences)}"))
-        if self.rule is not None:
-            parts.append(Text(f"rule: {visible(self.rule.text)} (held-out accuracy {_accuracy(self.rule)})"))
-        for verb, tokens in (("promotes", self.promoted), ("demotes", self.demoted)):
-            shown = "  ".join(f"{_token(token)} {weight:+.3g}" for token, weight in tokens)
-            parts.append(Text(f"{verb}: {shown}"))
-        parts.append(Text(self.logit_note, style="dim"))
-        parts += [_terminal_table(table) for table in self.exhibits() if isinstance(table, Table)]
-        parts += [Text(f"note: {note}") for note in self.notes]
-        return Group(*parts)
+        return inspection_renderable(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspected:
     """The directions looked at, and ``facts`` about where: label and value, for the head of a page.
 
-    ``page`` is the one that was written, if any.
+    ``hints`` say what else could have been asked. ``page`` is the one that was written, if any.
     """
 
     facts: Mapping[str, str]
     inspections: tuple[Inspection, ...]
+    hints: tuple[str, ...] = ()
     page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -210,11 +278,7 @@ class Inspected:
 
     def terminal(self) -> RenderableType:
         """All of it for a terminal."""
-        from rich.console import Group
-        from rich.text import Text
-
-        head = Text("; ".join(f"{label}: {fact}" for label, fact in self.facts.items()) + "\n")
-        return Group(head, *(inspection.terminal() for inspection in self.inspections))
+        return inspected_renderable(self)
 
 
 class Inspector(Protocol):
@@ -239,7 +303,7 @@ def inspect_directions(
     if request.recorded_weights:
         weights = recorded_weights(found.config)
         request = dataclasses.replace(request, subject=dataclasses.replace(request.subject, weights=weights))
-    if not 0 < request.pin <= 1:
+    if request.pin is not None and not 0 < request.pin <= 1:
         raise InputError(
             expected="a presence above 0 and up to 1 to pin to", got=str(request.pin), remedy="pass another --pin"
         )
@@ -324,54 +388,11 @@ def write_inspection(directory: Path, inspected: Inspected) -> Inspected:
         )
         for inspection in inspected.inspections
     ]
-    page = render("inspection.html.j2", facts=inspected.facts, shown=shown, record_name=RECORD)
+    page = render(
+        "inspection.html.j2", facts=inspected.facts, hints=inspected.hints, shown=shown, record_name=RECORD,
+        accuracy=accuracy,
+    )  # fmt: skip
     record = json.dumps(inspected.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(directory / RECORD, record + "\n")
     write_atomically(directory / PAGE, page)
     return dataclasses.replace(inspected, page=directory / PAGE)
-
-
-def _highlighted(excerpt: Excerpt) -> RenderableType:
-    from rich.text import Text
-
-    line = Text(f"{excerpt.presence:+.2f}  ", no_wrap=True)
-    line.append(visible(excerpt.before))
-    line.append(visible(excerpt.token), style="reverse" if excerpt.presence >= 0 else "underline")
-    line.append(visible(excerpt.after))
-    return line
-
-
-def _token(token: str) -> str:
-    return visible(token).replace(" ", "␣")
-
-
-def _accuracy(rule: FoundRule) -> str:
-    bounds = "" if rule.low is None or rule.high is None else f" [{rule.low:.2f}, {rule.high:.2f}]"
-    return f"{rule.accuracy:.2f}{bounds}"
-
-
-def _quantiles(values: tuple[float, ...]) -> str:
-    ordered = sorted(values)
-    names = ("least", "1 %", "median", "99 %", "greatest")
-    at = (0.0, 0.01, 0.5, 0.99, 1.0)
-    return ", ".join(
-        f"{name} {ordered[round(share * (len(ordered) - 1))]:+.2f}" for name, share in zip(names, at, strict=True)
-    )
-
-
-def _terminal_table(table: Table) -> RenderableType:
-    from rich.table import Table as TerminalTable
-    from rich.text import Text
-
-    shown = TerminalTable(title=table.title, title_justify="left", box=None, pad_edge=False)
-    for column in table.columns:
-        shown.add_column(column, overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(_cell(cell)) for cell in row))
-    return shown
-
-
-def _cell(cell: Any) -> str:
-    if isinstance(cell, dict):
-        return Interval(**cell).text()
-    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)

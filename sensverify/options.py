@@ -98,7 +98,14 @@ Neighbours = Annotated[
     Path | None,
     typer.Option("--sae", help="Sparse autoencoder, or other directions, to look for the nearest ones in."),
 ]
-Pin = Annotated[float, typer.Option(help="Presence that a direction is boosted and pinned to, above 0 and up to 1.")]
+Pin = Annotated[
+    float | None,
+    typer.Option(
+        help="Presence that a direction is boosted and pinned to, above 0 and up to 1; by default the 99.9 % quantile "
+        "of its presence on held-out text.",
+        show_default=False,
+    ),
+]
 AllowOtherModel = Annotated[
     bool, typer.Option("--allow-other-model", help="Take directions found on other weights, or of which nobody says.")
 ]

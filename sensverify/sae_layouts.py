@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from sensverify.errors import InputError
+from sensverify.sae_switches import unknown_switch
 from sensverify.saes import NORMALISATIONS, Activation, Normalisation, Sae
 
 FILES: Mapping[str, str] = {
@@ -43,6 +44,7 @@ REMEDY = "pass a folder in the layout of SAELens, sparsify or dictionary_learnin
 _AFTER = re.compile(
     r"^(?:blocks\.(\d{1,6})\.hook_resid_post|(?:[a-z_]+\.)?(?:layers|h)\.(\d{1,6})|resid_(?:post|out)_layer_?(\d{1,6}))$"
 )
+_ELSEWHERE = re.compile(r"_layer_?\d+$|^embed$")
 _BEFORE = re.compile(r"^blocks\.(\d{1,6})\.hook_resid_pre$")
 _NUMBERS = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -113,13 +115,19 @@ def choose(path: Path, layer: int | None = None) -> Location:
         fitting = [one for one in found if one.hook is None]
     if len(fitting) == 1:
         return fitting[0]
-    valid = ", ".join(sorted({one.name for one in found if one.on_stream or one.hook is None}))
-    wanted = "a hook on the residual stream after a block" if layer is None else f"a hook after block {layer}"
+    there = {one.layer: one.name for one in found if one.on_stream}
+    if not fitting and there:
+        valid = ", ".join(f"{number} ({name})" for number, name in sorted(there.items()))
+        raise InputError(
+            expected=f"the layer of an autoencoder on the residual stream that is here: {valid}",
+            got=str(layer),
+            remedy="pass one of these, with a model that has it, or another folder",
+        )
     if not fitting:
         raise InputError(
-            expected=f"{wanted}, out of {valid or 'none here'}",
+            expected=f"a hook on the residual stream after {'a block' if layer is None else f'block {layer}'}",
             got=", ".join(sorted(one.name for one in found)),
-            remedy="pass the --layer of one of these, or another folder" if valid else "pass another folder",
+            remedy="pass another folder",
         )
     raise InputError(
         expected="one autoencoder",
@@ -173,6 +181,12 @@ class _Parts:
             self.refuse(f"{name} with rows of finite length", "a length past float32")
         return matrix
 
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse a configuration at odds with the decoder, or with a switch that is not known."""
+        refused = unknown_switch(self.location.layout, config, latents=self.latents, width=self.width)
+        if refused is not None:
+            self.refuse(*refused)
+
     def matrix(self, name: str, *, transposed: bool = False) -> Tensor:
         """Like the decoder, ``[K, d]``; stored ``[d, K]`` if ``transposed``."""
         shape = (self.width, self.latents) if transposed else (self.latents, self.width)
@@ -216,7 +230,7 @@ class _Parts:
 
 def _sae_lens(parts: _Parts, config: Mapping[str, Any]) -> Sae:
     decoder = parts.decoder("W_dec")
-    _check_width(parts, config.get("d_in"))
+    parts.check(config)
     kind = str(config.get("architecture", "standard"))
     arguments = config.get("activation_fn_kwargs")
     k = config.get("k", arguments.get("k") if isinstance(arguments, dict) else None)
@@ -250,14 +264,14 @@ def _sae_lens(parts: _Parts, config: Mapping[str, Any]) -> Sae:
 
 def _sparsify(parts: _Parts, config: Mapping[str, Any]) -> Sae:
     decoder = parts.decoder("W_dec")
-    _check_width(parts, config.get("d_in"))
+    parts.check(config)
     return Sae(
         encoder=parts.matrix("encoder.weight"),
         encoder_bias=parts.latent("encoder.bias"),
         decoder=decoder,
         decoder_bias=parts.vector("b_dec"),
         activation=_activation(parts, k=config.get("k"), jump=False),
-        bias_off_input=not config.get("transcode", False),
+        bias_off_input=True,
     )
 
 
@@ -267,7 +281,7 @@ def _dictionary_learning(parts: _Parts, config: Mapping[str, Any]) -> Sae:
     # as SAELens names them: JumpReLU, and TopK by batches with groups of latents
     lens = "W_dec" in parts and "decoder.weight" not in parts
     decoder = parts.decoder("W_dec") if lens else parts.decoder("decoder.weight", transposed=True)
-    _check_width(parts, options.get("activation_dim"))
+    parts.check(config)
     encoder = parts.matrix("W_enc", transposed=True) if lens else parts.matrix("encoder.weight")
     if "gate_bias" in parts:
         activation = Activation(kind="gated", gate_bias=parts.latent("gate_bias"), log_magnitude=parts.latent("r_mag"))
@@ -319,11 +333,6 @@ def _normalisation(parts: _Parts, config: Mapping[str, Any]) -> tuple[Normalisat
     return known, float(scale)
 
 
-def _check_width(parts: _Parts, told: Any) -> None:
-    if told is not None and told != parts.width:
-        parts.refuse(f"a decoder of width {told}, as its configuration says,", f"width {parts.width}")
-
-
 def _tensors(location: Location) -> dict[str, Tensor]:
     try:
         if location.file.suffix == ".pt":
@@ -337,7 +346,13 @@ def _tensors(location: Location) -> dict[str, Tensor]:
         _refuse(f"a readable {location.file.name}, {refused}", f"{location.file}: {type(error).__name__}")
     if not isinstance(content, Mapping):
         _refuse(f"named tensors in {location.file.name}", type(content).__name__)
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if content and not tensors:
+        inside = ", ".join(sorted(repr(name) for name in content)[:8])
+        _refuse(
+            f"tensors by their names in {location.file.name}, nothing around them", f"{location.file}, with {inside}"
+        )
+    return tensors
 
 
 def _files(path: Path) -> list[Path]:
@@ -384,7 +399,7 @@ def _hook(file: Path, layout: str, config: Mapping[str, Any]) -> str | None:
     folders: Sequence[str] = [parent.name for parent in file.parents][:3]
     if layout == "sparsify" and re.search(r"(layers|h)\.\d|embed", folders[0]):
         return folders[0]
-    return next((name for name in folders if layer_of(name) is not None or re.search(r"_layer_?\d+$", name)), None)
+    return next((name for name in folders if layer_of(name) is not None or _ELSEWHERE.search(name)), None)
 
 
 def _model(config: Mapping[str, Any]) -> str | None:

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
 
-from pythia.inspecting import inspect
+from pythia import inspecting
+from pythia.contexts import contexts_at
+from pythia.corpus import read_corpus
+from pythia.inspecting import WINDOWS, inspect
 from pythia.intervened import Pin, last_log_probabilities, presences_after, window_losses, write
 from pythia.loading import LanguageModel, load_model
 from pythia.logit_weights import how_weighed, logit_weights, tied
@@ -16,6 +20,7 @@ from sensverify.directions import DirectionSet, load_directions, save_directions
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions, unit_directions
 from sensverify.inspection import InspectionRequest, inspect_directions
+from sensverify.rules import NO_RULE
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -192,17 +197,36 @@ def planted(make_model_folder, tmp_path_factory):
 
 def ask(planted, tiny_text, **changes):
     model, found = planted
-    request = InspectionRequest(
-        directions=found, subject=Subject(model=model.name, text=tiny_text), context=24, pin=0.9, **changes
-    )
+    asked = {"context": 24, "pin": 0.9, **changes}
+    request = InspectionRequest(directions=found, subject=Subject(model=model.name, text=tiny_text), **asked)
     return inspect_directions(request, inspector=inspect)
 
 
-def test_the_token_that_a_planted_direction_writes_is_named_by_weights_and_by_pinned_sampling(planted, tiny_text):
+@pytest.fixture(scope="module")
+def looked_at(planted, tiny_text):
+    """The planted direction, with nothing else asked for."""
+    return ask(planted, tiny_text)
+
+
+def held_out_presences(model, tiny_text, direction):
+    """Those of ``direction`` at all held-out positions behind BOS, from the library's hidden states."""
+    corpus = read_corpus(model, tiny_text, length=24)
+    hidden = model.network(input_ids=corpus.held_out, output_hidden_states=True).hidden_states[LAYER + 1]
+    x = hidden[:, corpus.first_position :] - hidden[:, corpus.first_position :].mean(-1, keepdim=True)
+    return (x @ direction / x.norm(dim=-1)).flatten()
+
+
+def planted_direction():
+    return random_directions(1, 32, Centring.MEAN, torch.Generator().manual_seed(4))[0]
+
+
+def test_the_token_that_a_planted_direction_writes_is_named_by_weights_and_by_pinned_sampling(
+    planted, looked_at, tiny_text
+):
     model, _ = planted
     text = model.tokenizer.decode([TOKEN])
     assert model.tokenizer(tiny_text.read_text())["input_ids"].count(TOKEN) > 0, "the token must occur in the text"
-    (seen,) = ask(planted, tiny_text).inspections
+    (seen,) = looked_at.inspections
     assert seen.index == 3, "the best score is looked at by default"
     assert seen.promoted[0][0] == text
     assert seen.promoted[0][1] == pytest.approx(3.0, rel=1e-4)
@@ -210,8 +234,7 @@ def test_the_token_that_a_planted_direction_writes_is_named_by_weights_and_by_pi
     for sample in seen.samples:
         assert sample.pinned.count(text) > 5 * (1 + sample.plain.count(text))
     boosted = [e for e in seen.effects if e.where == "held-out text" and e.intervention == "0.9"]
-    random = [e for e in seen.effects if "random" in e.where and e.intervention == "0.9"]
-    assert boosted[0].change.low > max(0.0, random[0].change.high)
+    assert boosted[0].change.low > max(0.0, boosted[0].control.mean.high, boosted[0].control.greatest)
 
 
 def test_what_is_shown_is_measured_on_held_out_windows_in_order_of_presence(planted, tiny_text):
@@ -220,17 +243,129 @@ def test_what_is_shown_is_measured_on_held_out_windows_in_order_of_presence(plan
     assert top == sorted(top, reverse=True)
     assert bottom == sorted(bottom)
     assert bottom[-1] < min(uniform) + 1e-9 or bottom[0] <= min(seen.presences) + 1e-6
-    assert top[0] >= max(seen.presences) - 1e-6
     assert seen.score_plus == pytest.approx(0.2)
     assert seen.score_minus == pytest.approx(0.1)
 
 
-def test_the_effect_of_ablation_is_that_of_the_library_with_hooks(planted, tiny_text):
-    from pythia.corpus import read_corpus
-    from pythia.inspecting import WINDOWS
-
+@pytest.mark.parametrize("kept", [7, 10**6])
+def test_the_greatest_presence_is_that_of_the_top_context_however_few_are_kept(planted, tiny_text, kept, monkeypatch):
+    monkeypatch.setattr(inspecting, "PRESENCES", kept)
     model, _ = planted
     (seen,) = ask(planted, tiny_text).inspections
+    expected = held_out_presences(model, tiny_text, planted_direction())
+    assert seen.positions == len(expected)
+    assert len(seen.presences) == min(kept, len(expected))
+    top, bottom, _ = (chosen.excerpts[0].presence for chosen in seen.contexts)
+    for shown in (seen.quantiles["greatest"], seen.presences[-1], float(expected.max())):
+        assert shown == pytest.approx(top, abs=1e-6)
+    for shown in (seen.quantiles["least"], seen.presences[0], float(expected.min())):
+        assert shown == pytest.approx(bottom, abs=1e-6)
+    ordered = expected.sort().values
+    for name, share in (("1 %", 0.01), ("median", 0.5), ("99 %", 0.99)):
+        low, high = (float(ordered[round(share * (len(ordered) - 1)) + d]) for d in (-1, 1))
+        assert low - 1e-6 <= seen.quantiles[name] <= high + 1e-6
+
+
+def test_what_is_pinned_to_by_default_occurs_in_the_text_or_in_random_directions(planted, tiny_text, monkeypatch):
+    model, _ = planted
+    ordered = held_out_presences(model, tiny_text, planted_direction()).sort().values
+    high = float(ordered[round(0.999 * (len(ordered) - 1))])
+    (seen,) = ask(planted, tiny_text, pin=None).inspections
+    assert high < 3.09 / 32**0.5, "in 32 dimensions chance gives much"
+    assert seen.pinned_presence == pytest.approx(3.09 / 32**0.5)
+    assert "99.9 % quantile of the presence of random directions" in seen.pin_note
+    monkeypatch.setattr(inspecting, "OF_CHANCE", 0.0)
+    (seen,) = ask(planted, tiny_text, pin=None).inspections
+    assert seen.pinned_presence == pytest.approx(high, abs=1e-6)
+    assert seen.pin_note == "the 99.9 % quantile of its presence on held-out text"
+    assert seen.effects[2].intervention == f"{high:.3g}"
+
+
+def test_a_presence_beyond_all_of_the_text_is_said_to_be(planted, tiny_text):
+    (seen,) = ask(planted, tiny_text, pin=0.99).inspections
+    assert f"beyond {seen.quantiles['greatest']:.3g}, the greatest presence on held-out text" in seen.pin_note
+    (seen,) = ask(planted, tiny_text, pin=seen.quantiles["greatest"] / 2).inspections
+    assert seen.pin_note == "as asked"
+
+
+def test_random_directions_are_set_to_their_own_means_to_0_and_to_what_is_pinned_to(planted, looked_at, tiny_text):
+    model, _ = planted
+    (seen,) = looked_at.inspections
+    corpus = read_corpus(model, tiny_text, length=24)
+    windows, first = corpus.held_out[:WINDOWS], corpus.first_position
+    random = random_directions(8, 32, Centring.MEAN, torch.Generator().manual_seed(5))
+    hidden = model.network(input_ids=corpus.search[:WINDOWS], output_hidden_states=True).hidden_states[LAYER + 1]
+    x = hidden[:, first:] - hidden[:, first:].mean(-1, keepdim=True)
+    means = ((x / x.norm(dim=-1, keepdim=True)) @ random.T).flatten(0, 1).mean(0)
+
+    def loss(logits):
+        return float(-logits[:, first:-1].log_softmax(-1).gather(-1, windows[:, first + 1 :, None]).mean())
+
+    clean = loss(model.network(input_ids=windows).logits)
+    text = [effect for effect in seen.effects if effect.where == "held-out text"]
+    assert len(text) == 3
+    for effect, levels in zip(text, (means.tolist(), [0.0] * 8, [0.9] * 8), strict=True):
+        changes = [
+            loss(logits_by_hand(model, windows, s, alpha, skip=first)) - clean
+            for s, alpha in zip(random, levels, strict=True)
+        ]
+        assert effect.control.directions == 8
+        assert effect.control.mean.value == pytest.approx(sum(changes) / 8, abs=1e-4)
+        assert effect.control.least == pytest.approx(min(changes), abs=1e-4)
+        assert effect.control.greatest == pytest.approx(max(changes), abs=1e-4)
+        assert effect.control.mean.low <= effect.control.mean.value <= effect.control.mean.high
+
+
+def test_no_context_shows_half_a_word_without_saying_so(looked_at, tiny_text):
+    words = set(re.findall(r"\w+", tiny_text.read_text()))
+    (seen,) = looked_at.inspections
+    for chosen in seen.contexts:
+        for excerpt in chosen.excerpts:
+            shown = re.findall(r"…?\w+…?", excerpt.before + excerpt.token + excerpt.after)
+            assert shown
+            whole = [word for word in shown if "…" not in word]
+            assert set(whole) <= words
+            assert len(shown) - len(whole) <= 2
+
+
+def test_the_parts_of_a_context_are_what_decoding_the_window_gives():
+    """Decoded alone, what stands behind the token would lose the space in front of it."""
+    words = {word: i for i, word in enumerate(["BOS", "The", "quick", "fox", "jumps", "!"])}
+    model = words_model(words, unknown="BOS")
+    rho = torch.tensor([[0.1, 0.2, 0.5, 0.3, -0.4]])
+    (excerpt,) = contexts_at(model, torch.tensor([[1, 2, 3, 4, 5]]), rho, torch.tensor([0]), torch.tensor([2]))
+    assert (excerpt.before, excerpt.token, excerpt.after) == ("The quick", " fox", " jumps !")
+    assert excerpt.presence == pytest.approx(0.5)
+    (excerpt,) = contexts_at(model, torch.tensor([[2, 3]]), rho, torch.tensor([0]), torch.tensor([1]))
+    assert (excerpt.before, excerpt.token, excerpt.after) == ("…quick", " fox", "…"), "either may be half a word"
+
+
+def test_a_search_that_finds_no_rule_is_told_so(planted, looked_at, tiny_text, monkeypatch):
+    own = inspecting.explain
+
+    def none(*given, **named):
+        found = own(*given, **named)
+        return dataclasses.replace(found, rule=dataclasses.replace(found.rule, words=NO_RULE))
+
+    (seen,) = looked_at.inspections
+    assert any(note.startswith("the rule says where the direction is strongly present") for note in seen.notes)
+    monkeypatch.setattr(inspecting, "explain", none)
+    (seen,) = ask(planted, tiny_text).inspections
+    assert seen.rule is None
+    assert any(note.startswith("no rule") for note in seen.notes)
+
+
+def test_what_else_could_be_asked_is_said_once_and_only_where_it_was_not(planted, looked_at, tiny_text):
+    _, found = planted
+    hints = " ".join(looked_at.hints)
+    assert hints.count("--tasks") == hints.count("--sae") == 1
+    assert "score" not in hints
+    assert "--sae" not in " ".join(ask(planted, tiny_text, sae=found).hints)
+
+
+def test_the_effect_of_ablation_is_that_of_the_library_with_hooks(planted, looked_at, tiny_text):
+    model, _ = planted
+    (seen,) = looked_at.inspections
     corpus = read_corpus(model, tiny_text, length=24)
     windows, first = corpus.held_out[:WINDOWS], corpus.first_position
     direction = random_directions(1, 32, Centring.MEAN, torch.Generator().manual_seed(4))[0]
@@ -253,6 +388,19 @@ def test_neighbours_are_the_nearest_of_the_file_but_not_the_direction_itself(pla
     (other,) = ask(planted, tiny_text, indices=(0,), sae=found).inspections
     assert other.neighbours[0].name == "latent 0"
     assert other.neighbours[0].cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_the_exact_opposite_is_among_the_neighbours_however_many_are_nearer(planted, tiny_text, tmp_path):
+    model, found = planted
+    first = load_directions(found).directions[:1]
+    others = torch.randn(40, 32, generator=torch.Generator().manual_seed(5))
+    rows = torch.cat([others, -first])
+    config = {"layer": LAYER, "model": model.name, "weights_sha256": model.weights_sha256}
+    save_directions(tmp_path, DirectionSet(directions=rows / rows.norm(dim=1, keepdim=True), config=config))
+    (seen,) = ask(planted, tiny_text, indices=(0,), sae=tmp_path).inspections
+    assert seen.neighbours[-1].name == "latent 40"
+    assert seen.neighbours[-1].cosine == pytest.approx(-1, abs=1e-5)
+    assert seen.neighbours[0].cosine > 0
 
 
 def test_a_row_that_the_norm_cannot_see_is_refused_and_is_nobodys_neighbour(planted, tiny_text, tmp_path):
@@ -332,7 +480,8 @@ def test_a_tied_character_model_is_inspected_from_end_to_end(characters, tiny_te
     assert [one.index for one in answer.inspections] == [0, 1]
     for one in answer.inspections:
         assert any("agreement 3 of 3" in note for note in one.notes), "what is left out is counted and told"
-        assert {e.where for e in one.effects} == {"held-out text", "held-out text, mean of 2 random directions"}
+        assert {e.where for e in one.effects} == {"held-out text"}
+        assert {e.control.directions for e in one.effects} == {8}
         assert all(len(text) <= 2 for text, _ in one.promoted)
     assert json.loads(json.dumps(answer.to_json(), allow_nan=False))["schema"] == 1
 

@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 
 from pythia.saes import available, read_for
-from sensverify.directions import MOST_LATENTS, load_directions
+from sensverify.directions import MOST_LATENTS, living, load_directions
 from sensverify.errors import InputError
+from sensverify.readout import Batch
 from sensverify.sae_layouts import choose, layer_of, locate, read_sae
 
 WIDTH, LATENTS = 6, 10
@@ -198,7 +199,7 @@ def test_a_hook_of_several_is_chosen_by_its_layer_and_others_are_refused_by_name
     assert {one.name for one in locate(tmp_path)} == set(kinds)
     chosen = read_sae(choose(tmp_path, 2))
     assert numpy.allclose(chosen.decoder.numpy(), parts(2)["decoder"], atol=1e-6)
-    with pytest.raises(InputError, match=r"after block 3, out of layers\.1, layers\.2, got"):
+    with pytest.raises(InputError, match=r"that is here: 1 \(layers\.1\), 2 \(layers\.2\), got 3"):
         choose(tmp_path, 3)
     with pytest.raises(InputError, match="2 of them"):
         choose(tmp_path)
@@ -227,7 +228,7 @@ def test_hooks_are_the_blocks_that_their_authors_mean(hook, layer):
 def test_a_block_with_a_number_past_all_models_is_no_block(tmp_path, hook):
     name = hook.format("9" * 5000)  # more digits than Python turns into a number
     assert layer_of(name) is None
-    with pytest.raises(InputError, match="a hook after block 1, out of none here") as caught:
+    with pytest.raises(InputError, match="a hook on the residual stream after block 1, got") as caught:
         choose(write_sae_lens(tmp_path / "sae", parts(), hook_name=name), 1)
     assert len(str(caught.value)) < 200
 
@@ -370,7 +371,15 @@ def test_the_share_explained_is_that_of_the_formula_and_not_a_number_without_var
         ({"architecture": "temporal"}, "'temporal'"),
         ({"normalize_activations": "batch_norm"}, "'batch_norm'"),
         ({"architecture": "topk", "k": 0}, "k from 1 to 10"),
-        ({"d_in": 7}, "width 7, as its configuration says"),
+        ({"d_in": 7}, "d_in 6, as its decoder has it, .* got 7"),
+        ({"d_in": "x"}, "d_in 6"),
+        ({"d_sae": 24576}, "d_sae 10, .* got 24576"),
+        ({"architecture": "topk", "k": 2.5}, "a whole number k"),
+        ({"activation_fn": "tanh-relu"}, "activation_fn out of relu, topk .*'tanh-relu'"),
+        ({"activation_fn_str": "gelu"}, "'gelu'"),
+        ({"reshape_activations": "hook_z"}, "'hook_z'"),
+        ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor switched off"),
+        ({"metadata": {"hook_head_index": 0}}, "hook_head_index switched off"),
         *(
             (
                 {"normalize_activations": "expected_average_only_in", "norm_scaling_factor": scale},
@@ -383,6 +392,65 @@ def test_the_share_explained_is_that_of_the_formula_and_not_a_number_without_var
 def test_switches_that_are_not_known_are_refused_by_name(tmp_path, config, message):
     with pytest.raises(InputError, match=message):
         read_sae(choose(write_sae_lens(tmp_path / "sae", parts(), **config)))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"activation": "groupmax"}, "activation out of topk .*'groupmax'"),
+        ({"signed": True}, "signed switched off"),
+        ({"skip_connection": True}, "skip_connection switched off"),
+        ({"transcode": True}, "transcode switched off"),
+        ({"num_latents": 11}, "num_latents 10"),
+    ],
+)
+def test_switches_of_sparsify_that_are_not_known_are_refused_by_name(tmp_path, config, message):
+    folder = write_sparsify(tmp_path / "layers.1", parts())
+    path = folder / "cfg.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"activation": "topk", "signed": False, "transcode": False, "num_latents": 0}))
+    read_sae(choose(folder))
+    path.write_text(json.dumps(told | config))
+    with pytest.raises(InputError, match=message):
+        read_sae(choose(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dict_class": "CrossCoder"}, "a dict_class out of AutoEncoder, .*'CrossCoder'"),
+        ({"dict_size": 11}, "dict_size 10"),
+        ({"activation_dim": 7}, "activation_dim 6"),
+    ],
+)
+def test_dictionaries_that_are_not_known_or_of_other_sizes_are_refused(tmp_path, config, message):
+    right = {"dict_class": "<class 'dictionary_learning.AutoEncoder'>", "dict_size": 10, "activation_dim": 6}
+    read_sae(choose(write_dictionary(tmp_path / "right", parts(), config=right)))
+    folder = write_dictionary(tmp_path / "wrong", parts(), config=right | config)
+    with pytest.raises(InputError, match=message):
+        read_sae(choose(folder))
+
+
+def test_a_dictionary_of_the_embedding_is_on_no_block(tmp_path):
+    write_dictionary(tmp_path / "embed" / "10_32768", parts())
+    with pytest.raises(InputError, match=r"after block 0 to 2, such as .* got embed"):
+        available(tmp_path, depth=4)
+
+
+def test_tensors_with_something_around_them_are_refused_by_what_is_there(tmp_path):
+    folder = write_dictionary(tmp_path / "sae", parts())
+    torch.save({"state_dict": torch.load(folder / "ae.pt")}, folder / "ae.pt")
+    with pytest.raises(InputError, match=r"nothing around them.*'state_dict'"):
+        read_sae(choose(folder))
+
+
+@pytest.mark.parametrize("name", ["empty", "sae.pt"])
+def test_a_folder_without_directions_tells_which_files_would_do(tmp_path, name):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"directions\.safetensors, or a sparse autoencoder \(.*ae\.pt\)"):
+        load_directions(folder)
 
 
 def test_a_broken_configuration_and_a_folder_without_an_autoencoder_are_refused(tmp_path):
@@ -399,19 +467,44 @@ def test_a_broken_configuration_and_a_folder_without_an_autoencoder_are_refused(
         locate(tmp_path / "nowhere")
 
 
-def test_directions_of_an_autoencoder_are_its_decoder_rows_a_sample_fixed_by_the_seed(tmp_path):
+class Activations:
+    """Stands for a read-out of which activations alone are asked."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, x):
+        self.x = x
+
+    def sample(self, count, generator):
+        rows = torch.randint(len(self.x), (count,), generator=generator, device=self.device)
+        return Batch(x=self.x[rows], state=None)
+
+
+def test_directions_of_an_autoencoder_are_the_decoder_rows_of_latents_that_fire_a_sample_fixed_by_the_seed(tmp_path):
     w = parts(latents=MOST_LATENTS + 50)
     w["decoder"][0] = 0  # writes nothing, so that it has no direction
+    w["encoder_bias"][1:21] = -1e6  # fire nowhere
     folder = write_sae_lens(tmp_path / "sae", w)
-    first, again, other = (load_directions(folder, seed=seed) for seed in (0, 0, 1))
+    readout = Activations(torch.tensor(X))
+    whole = load_directions(folder)
+    assert whole.latents.tolist() == list(range(1, MOST_LATENTS + 50))
+    first, again, other = (living(whole, readout, seed) for seed in (0, 0, 1))
     assert len(first.latents) == MOST_LATENTS
     assert first.latents.equal(again.latents)
     assert not first.latents.equal(other.latents)
-    assert 0 not in first.latents.tolist() + other.latents.tolist()
+    assert min(first.latents.tolist() + other.latents.tolist()) > 20
+    assert MOST_LATENTS <= first.config["sae"]["latents_that_fire"] <= MOST_LATENTS + 29
     rows = w["decoder"][first.latents.numpy()]
     expected = rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
     assert numpy.allclose(first.directions.numpy(), expected, atol=1e-6)
     assert (first.config["layer"], first.config["offset"]) == (2, 1)
+
+
+def test_an_autoencoder_of_which_nothing_fires_is_refused(tmp_path):
+    w = parts()
+    w["encoder_bias"][:] = -1e6
+    with pytest.raises(InputError, match="latents that fire on this text, got none of 10"):
+        living(load_directions(write_sae_lens(tmp_path / "sae", w)), Activations(torch.tensor(X)), 0)
 
 
 def test_the_score_command_takes_the_folder_of_an_autoencoder(tmp_path, tiny_model_folder, tiny_text, capsys):
@@ -422,8 +515,8 @@ def test_the_score_command_takes_the_folder_of_an_autoencoder(tmp_path, tiny_mod
     common = ["--model", str(tiny_model_folder), "--text", str(tiny_text), "--context", "16", "--json"]
     assert run(["score", str(tmp_path), "--layer", "1", "--target", "2", *common]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["latents"] == list(range(20))
-    assert len(told["scores"]) == 20
+    assert 3 <= len(told["latents"]) == told["sae"]["latents_that_fire"] < 20  # three fire at once
+    assert len(told["scores"]) == len(told["latents"])
     assert set(told["groups"]) == {"autoencoder (+s)", "negated (−s)", "random"}
     assert told["sae"]["layout"] == "sparsify"
     assert run(["score", str(tmp_path), "--layer", "2", "--target", "3", *common]) == 2
