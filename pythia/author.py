@@ -269,21 +269,32 @@ def _table(title: str, at: AtSite, run: Run) -> Table:
         caption="Each row changes one ingredient of our score, the last one all of them; the law of presences is the "
         "same in both. Ratios of mean scores, and their quotient by ours, 95 % intervals with directions and windows "
         "paired. The last column is the part of the random directions' score that is there at the null rotation: the "
-        "nearer it comes to 1, the less a ratio says about directions.",
+        f"nearer it comes to 1, the less a ratio says about directions. Of the published score it is "
+        f"{_part(at.null_share(PUBLISHED, run.seed))}, of ours {_part(at.null_share(OURS, run.seed))}.",
         columns=["score", "random", "found / random", "against ours", "SAE / random", "against ours", "at null"],
         rows=[
             [
                 name,
-                f"{float(at.effects[name][RANDOM].mean()):.3e}",
-                found[name].ratio.text(),
-                found[name].change.text(),
-                sae[name].ratio.text(),
-                sae[name].change.text(),
-                at.null_share(name, run.seed).text(),
+                float(f"{float(at.effects[name][RANDOM].mean()):.3g}"),
+                *map(_rounded, (found[name].ratio, found[name].change, sae[name].ratio, sae[name].change)),
+                _part(at.null_share(name, run.seed), bounds=True),
             ]
             for name in at.effects
         ],
     )
+
+
+def _rounded(ratio: Interval) -> Interval:
+    """To three decimals: no ratio of these scores is known better."""
+    return Interval(*(round(number, 3) for number in (ratio.value, ratio.low, ratio.high)))
+
+
+def _part(share: Interval, *, bounds: bool = False) -> str:
+    """A share in per cent, as a person reads it; with its interval if ``bounds``."""
+    value, low, high = (100 * number for number in (share.value, share.low, share.high))
+    if value < 0.1:
+        return "less than 0.1 %"
+    return f"{value:.2g} % [{low:.2g}, {high:.2g}]" if bounds else f"{value:.2g} %"
 
 
 def _intervals(sites: Mapping[int, AtSite], run: Run) -> Intervals:
@@ -296,11 +307,12 @@ def _intervals(sites: Mapping[int, AtSite], run: Run) -> Intervals:
                 one = ratios[name].ratio
                 label = f"{group} / random, {place}, {name}"
                 rows.append(IntervalRow(name=label, value=one.value, low=one.low, high=one.high))
+    here, later = (_part(sites[offset].null_share(PUBLISHED, run.seed)) for offset in places)
     return Intervals(
         title="What the score makes of a ratio",
-        caption="Ratios of mean scores under ours and under the published score, 95 % intervals. Compare the two at "
-        "the same token, where a part that is the same for all directions is added to every score, and one token "
-        "later, where it is not.",
+        caption="Ratios of mean scores under ours and under the published score, 95 % intervals, at the same token and "
+        "one token later. Of the published score of random directions, a part is there before anything is rotated, "
+        f"and draws every ratio towards 1: {here} at the same token, {later} one token later.",
         x_label="ratio of mean scores",
         rows=rows,
         log_x=True,

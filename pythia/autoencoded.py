@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from pythia import compared_exhibits, group_scores, subject
+from pythia import compared_exhibits, subject
 from pythia.compared import RANDOM, SAE, layers
 from pythia.group_scores import UNTOUCHED, LayerScores, scores
 from pythia.layerwise import judge_layers
@@ -32,15 +32,13 @@ def preflight(run: Run) -> None:
 def check_sae_against_random(run: Run) -> Finding:
     """PY-3 on the run's model: the user's autoencoder where there is one, else our own."""
     rows = _rows(run)
+    evidence, shown = compared_exhibits.comparison(run, rows, PREDICTION, next(iter(rows)))
     finding = judge_layers(
         {layer: row.ratio(SAE, RANDOM) for layer, row in rows.items()},
         *prediction(run, PREDICTION, SIDE),
         rows=rows,
-        evidence={
-            **group_scores.describe(run, next(iter(rows))),
-            "layers": {f"layer {layer}": group_scores.evidence(row) for layer, row in rows.items()},
-        },
-        exhibits=(*compared_exhibits.exhibits(rows, run.subject.model), *map(_histogram, rows.values())),
+        evidence=evidence,
+        exhibits=(*shown, *map(_histogram, rows.values())),
     )
     return unless_it_explains_nothing(finding, rows)
 
@@ -70,11 +68,4 @@ def _rows(run: Run) -> dict[int, LayerScores]:
 
 
 def _histogram(row: LayerScores) -> Histogram:
-    return Histogram(
-        title=f"Sensitivity of latents and of random directions, layer {row.layer}",
-        caption="Each count is one direction's SeS over all held-out contexts. Latents that lie to the right of random "
-        "directions are read by what comes later.",
-        x_label="SeS",
-        groups={name: row.effects[name].double().mean(1).tolist() for name in (SAE, RANDOM)},
-        log_x=True,
-    )
+    return compared_exhibits.histogram("Sensitivity of latents and of random directions", row, (SAE, RANDOM))

@@ -204,6 +204,7 @@ def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
     inside = all(PREDICTION.judge(one.beyond_chance) == "inside" for one in results)
     agreeing = inside and max(adjusted) <= LEVEL
     status = Status.REFUTED if failed else Status.SUPPORTED if agreeing else Status.INCONCLUSIVE
+    over_random = _over_random(groups, seed)
     pairs = {
         one.name: {**_plain(one), "beyond_chance_all_together": interval.to_json(), "p_value": p, "p_value_holm": holms}
         for one, interval, p, holms in zip(results, together, p_values, adjusted, strict=True)
@@ -225,7 +226,11 @@ def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
         f"directions; refuted by those that hold together (Bonferroni: 2.5 %/{count} left out at either end)",
         "pairs": pairs,
         "shuffled_tokens": {one.name: one.beyond_chance.to_json() for row in rows for one in _token_control(row, seed)},
-        **_over_random(groups, seed),
+        **(
+            {"over_random_directions": {name: one.to_json() for name, one in over_random.items()}}
+            if over_random
+            else {}
+        ),
         "controls": {
             group: {one.name: _plain(one) for one in _of(found, PAIRS)}
             for group, found in groups.items()
@@ -237,7 +242,9 @@ def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
         status=status,
         evidence=evidence,
         witness=None if worst is None else {"pair": worst.name, **pairs[worst.name]},
-        exhibits=_exhibits(groups, dict(zip((one.name for one in results), p_values, strict=True))),
+        exhibits=_exhibits(
+            groups, dict(zip((one.name for one in results), p_values, strict=True)), permutations, over_random
+        ),
     )
 
 
@@ -245,15 +252,13 @@ def _of(found: Sequence[Compared], pairs: Sequence[tuple[str, str]]) -> list[Com
     return [one for one in found if one.pair in pairs]
 
 
-def _over_random(groups: ByGroup, seed: int) -> dict[str, object]:
+def _over_random(groups: ByGroup, seed: int) -> dict[str, Interval]:
     """By how much found directions agree more than random ones, with 95 % intervals."""
     if compared.RANDOM not in groups:
         return {}
     generator = torch.Generator().manual_seed(seed + 61)
     both = zip(*(_of(groups[name], PAIRS) for name in (compared.FOUND, compared.RANDOM)), strict=True)
-    return {
-        "over_random_directions": {found.name: difference(found, random, generator).to_json() for found, random in both}
-    }
+    return {found.name: difference(found, random, generator) for found, random in both}
 
 
 def difference(first: Compared, second: Compared, generator: torch.Generator) -> Interval:
@@ -279,14 +284,35 @@ def _plain(one: Compared) -> dict[str, object]:
     }
 
 
-def _exhibits(groups: ByGroup, p_values: Mapping[str, float]) -> tuple[Exhibit, ...]:
+def against_random(over_random: Mapping[str, Interval]) -> str:
+    """A sentence on how found directions fare against random ones, from the intervals of their differences."""
+    if not over_random:
+        return ""
+    more = sum(one.low > 0 for one in over_random.values())
+    less = sum(one.high < 0 for one in over_random.values())
+    smallest, largest = (pick(one.value for one in over_random.values()) for pick in (min, max))
+    told = (
+        f" Beyond chance, found directions agree more than random ones in {more} of {len(over_random)} judged rows and "
+        f"less in {less}, by 95 % intervals of the difference, each by itself; the differences are {smallest:+.2f} to "
+        f"{largest:+.2f}."
+    )
+    if more < len(over_random):
+        told += " Where they do not agree more, the agreement is what any direction shows."
+    return told
+
+
+def _exhibits(
+    groups: ByGroup, p_values: Mapping[str, float], permutations: int, over_random: Mapping[str, Interval]
+) -> tuple[Exhibit, ...]:
     all_of_them = [(name, one) for name, found in groups.items() for one in found]
     table = Table(
         title="Agreement of causal readings",
         caption="Mean over directions of the rank correlation over tokens; of two directions: the same between a "
         f"reading of one and a reading of another. Boost, from presence 0 to {PRESENCE:g}, is shown beside and not "
         "judged. SAE and random directions are controls: as far as a direction does what the direct path writes for "
-        "it, readings of any direction agree, feature or not. p: of what is judged, before Holm's correction.",
+        f"it, readings of any direction agree, feature or not.{against_random(over_random)} p: of what is judged, "
+        f"before Holm's correction, by {permutations} permutations, so that none is below "
+        f"{1 / (1 + permutations):.1g}.",
         columns=["directions", "readings", "agreement", "of two directions", "beyond chance", "p"],
         rows=[
             [name, one.name, float(one.agreement.matched.mean()), float(one.agreement.mispaired.mean()),
@@ -296,9 +322,10 @@ def _exhibits(groups: ByGroup, p_values: Mapping[str, float]) -> tuple[Exhibit, 
     )  # fmt: skip
     first_layer = groups[compared.FOUND][0].layer
     intervals = Intervals(
-        title="Agreement beyond what all directions share",
+        title=f"Agreement beyond what all directions share, layer {first_layer}",
         caption="The share of the way from the agreement of two directions to full agreement, mean over directions, "
-        "with 95 % intervals of each by itself (tokens and directions resampled); 0 is chance.",
+        "with 95 % intervals of each by itself (tokens and directions resampled); 0 is chance."
+        f"{against_random(over_random)}",
         x_label="agreement beyond chance",
         rows=[
             IntervalRow(
@@ -313,12 +340,15 @@ def _exhibits(groups: ByGroup, p_values: Mapping[str, float]) -> tuple[Exhibit, 
         reference=0.0,
     )
     first = _of(groups[compared.FOUND], [PAIRS[1]])[0]
+    labels = [str(index) for index in range(len(first.agreement.table))]
     heatmap = Heatmap(
-        title="Whose readings agree",
+        title=f"Whose readings agree, layer {first.layer}",
         caption=f"Rank correlation over tokens of one found direction's {first.pair[0]} (row) with another's "
-        f"{first.pair[1]} (column), layer {first.layer}. Agreement of a direction with itself lies on the diagonal.",
-        x_label=first.pair[1],
-        y_label=first.pair[0],
+        f"{first.pair[1]} (column); 0 is no correlation. Agreement of a direction with itself lies on the diagonal.",
+        x_label=f"direction, by its {first.pair[1]}",
+        y_label=f"direction, by its {first.pair[0]}",
+        rows=labels,
+        columns=labels,
         values=first.agreement.table.tolist(),
         value_label="rank correlation",
     )

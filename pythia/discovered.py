@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pythia import compared_exhibits, group_scores, subject
+from pythia import compared_exhibits, subject
 from pythia.autoencoded import unless_it_explains_nothing
 from pythia.browsed import browsable
 from pythia.compared import FOUND, RANDOM, SAE, layers
@@ -29,18 +29,20 @@ def check_found_against_random(run: Run) -> Finding:
     rows, outcome = _rows(run), found(run)
     evaluation = outcome.evaluation
     ratios = {layer: row.ratio(FOUND, RANDOM) for layer, row in rows.items()}
+    at = subject.searched_layer(run)
+    comparison, shown = compared_exhibits.comparison(run, rows, PREDICTION, at)
     evidence = {
-        **_evidence(run, rows),
+        **comparison,
         "duplicates": evaluation.duplicates,
         "largest_null_effect": evaluation.largest_null_effect,
     }
-    searched = rows[subject.searched_layer(run)]
+    elsewhere = compared_exhibits.shown_with(run, PREDICTION)
     exhibits = (
-        *compared_exhibits.exhibits(rows, run.subject.model),
-        _score_histogram(outcome),
-        compared_exhibits.group_intervals(searched),
-        _search_curve(outcome),
-        browsable(run, searched.layer),
+        *shown,
+        compared_exhibits.group_intervals(rows[at], "" if elsewhere == PREDICTION else elsewhere),
+        _score_histogram(outcome, at),
+        _search_curve(outcome, at),
+        browsable(run, at),
     )
     return judge_layers(ratios, *prediction(run, PREDICTION, SIDE), rows=rows, evidence=evidence, exhibits=exhibits)
 
@@ -56,8 +58,10 @@ def check_found_against_sae(run: Run) -> Finding:
     """PY-4.sae on the run's model."""
     rows = _rows(run)
     ratios = {layer: row.ratio(FOUND, SAE) for layer, row in rows.items()}
-    evidence = _evidence(run, rows)
-    exhibits = (_against_sae(rows[subject.searched_layer(run)]),)
+    at = subject.searched_layer(run)
+    evidence, shown = compared_exhibits.comparison(run, rows, SAE_PREDICTION, at)
+    title = "Sensitivity of found directions and of latents"
+    exhibits = (*shown, compared_exhibits.histogram(title, rows[at], (FOUND, SAE, RANDOM)))
     predicted = prediction(run, SAE_PREDICTION, SIDE)
     finding = judge_layers(ratios, *predicted, rows=rows, evidence=evidence, exhibits=exhibits)
     return unless_it_explains_nothing(finding, rows)
@@ -74,43 +78,22 @@ def _rows(run: Run) -> dict[int, LayerScores]:
     return {layer: scores(run, layer) for layer in layers(run)}
 
 
-def _evidence(run: Run, rows: dict[int, LayerScores]) -> dict[str, object]:
-    return {
-        **group_scores.describe(run, subject.searched_layer(run)),
-        "layers": {f"layer {layer}": group_scores.evidence(row) for layer, row in rows.items()},
-    }
-
-
-def _against_sae(row: LayerScores) -> Histogram:
-    return Histogram(
-        title=f"Sensitivity of found directions and of latents, layer {row.layer}",
-        caption="Each count is one direction's SeS over all held-out contexts.",
-        x_label="SeS",
-        groups={name: row.effects[name].double().mean(1).tolist() for name in (FOUND, SAE, RANDOM)},
-        log_x=True,
-    )
-
-
-def _score_histogram(outcome: Found) -> Histogram:
+def _score_histogram(outcome: Found, layer: int) -> Histogram:
     evaluation = outcome.evaluation
-    return Histogram(
-        title="Sensitivity of found, negated and random directions",
-        caption="Each count is one direction's SeS over all held-out contexts. Found directions lie to the right of "
-        "random ones; their negatives show how much of the effect is bound to the sign.",
-        x_label="SeS",
-        groups={
-            "found": evaluation.plus.mean.tolist(),
-            "negated": evaluation.minus.mean.tolist(),
-            "random": evaluation.random.mean.tolist(),
-        },
-        log_x=True,
+    groups = {
+        "found": evaluation.plus.mean.tolist(),
+        "negated": evaluation.minus.mean.tolist(),
+        "random": evaluation.random.mean.tolist(),
+    }
+    return compared_exhibits.single_directions(
+        f"Sensitivity of found, negated and random directions, layer {layer}", groups
     )
 
 
-def _search_curve(outcome: Found) -> Curve:
+def _search_curve(outcome: Found, layer: int) -> Curve:
     history = outcome.state.history
     return Curve(
-        title="The search",
+        title=f"The search, layer {layer}",
         caption="Mean SeS of all directions at each step, each on freshly drawn search contexts (hence the noise).",
         x_label="step",
         y_label="mean SeS",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -246,15 +246,24 @@ def rows_of(means: Means) -> list[IntervalRow]:
     return [IntervalRow(name=name, **means.interval(name).to_json()) for name in means.values]
 
 
-def rules_table(layers: Sequence[Layer], groups: Iterable[str], title: str) -> Table:
+def told_apart(means: Means, group: str, others: Sequence[str]) -> str:
+    """A sentence on the differences between ``group`` and each of ``others``, with single 95 % intervals."""
+    differences = {name: means.difference(group, name) for name in others}
+    told = [f"{name} {one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]" for name, one in differences.items()]
+    return f"“{group}” less each of the others: {', '.join(told)} (95 % intervals of the difference, each by itself)."
+
+
+def rules_table(layers: Sequence[Layer], groups: Collection[str], title: str) -> Table:
     """The rules of the directions that are told best, :data:`SHOWN` of each group and layer."""
+    shuffles = max(len(e.null) for row in layers for name in groups for e in row.groups[name].each)
     return Table(
         title=title,
-        caption=f"Of each group the {SHOWN} directions that are told best. Bits are the rule's length; the p-value "
-        "is against the same search on shuffled labels.",
+        caption=f"Of each group the {SHOWN} directions that are told best; accuracy with its 95 % interval. Bits are "
+        f"the rule's length. p is against the same search on shuffled labels, {shuffles} times for each direction, so "
+        f"that none is below 1/{1 + shuffles} = {1 / (1 + shuffles):.2g}.",
         columns=["group", "layer", "rule", "accuracy", "shuffled", "p", "bits"],
         rows=[
-            [name, row.layer, e.rule.words, e.accuracy.text(), e.null_mean, e.p_value, round(e.rule.bits)]
+            [name, row.layer, e.rule.words, e.accuracy, e.null_mean, float(f"{e.p_value:.2g}"), round(e.rule.bits)]
             for row in layers
             for name in groups
             for e in sorted(row.groups[name].each, key=lambda e: -e.accuracy.value)[:SHOWN]
@@ -308,7 +317,7 @@ def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
         Intervals(
             title="How well a rule tells where a direction is present",
             caption="Balanced accuracy on held-out windows, mean over directions (and layers), with 95 % intervals, "
-            "windows and directions resampled. The line is chance.",
+            f"windows and directions resampled. The line is chance. {told_apart(means, FOUND, COMPARED_WITH)}",
             x_label="held-out detection accuracy",
             rows=rows_of(means),
             reference=0.5,
@@ -319,16 +328,19 @@ def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
             "with the found directions' strong positions rotated through the text.",
             x_label="held-out detection accuracy",
             groups={
-                **{name: [e.accuracy.value for e in explanations(layers, name)] for name in means.values},
+                **{name: [e.accuracy.value for e in explanations(layers, name)] for name in (FOUND, *COMPARED_WITH)},
                 "shuffled labels": [value for e in explanations(layers, FOUND) for value in e.null],
             },
         ),
-        rules_table(layers, means.values, "Rules"),
+        rules_table(layers, tuple(means.values), "Rules"),
         Table(
             title="Published figures",
             caption="Not measured here: Stambler 2025, pythia-70m-deduped, 100 directions, explanations written and "
             "scored by a language model. Accuracies of another procedure; only their order is comparable.",
             columns=["layer", *(f"{name} (published)" for name in PUBLISHED)],
-            rows=[[layer, *row] for layer, row in enumerate(zip(*PUBLISHED.values(), strict=True))],
+            rows=[
+                [layer, *(f"{accuracy:.3f}" for accuracy in row)]
+                for layer, row in enumerate(zip(*PUBLISHED.values(), strict=True))
+            ],
         ),
     )

@@ -19,7 +19,8 @@ from sensverify.exhibits import DirectionCard, DirectionGallery, Excerpt, FoundR
 from sensverify.geometry import presence
 from sensverify.sparsity import CHANCE_MULTIPLE
 
-EXCERPTS = 6
+EXCERPTS, LOWEST = 6, 3
+"""Contexts of highest and of lowest presence on a card: hundreds of cards have to fit into one page."""
 BEFORE, AFTER = 12, 6
 CHUNK = 32
 """So many directions are held against all positions at once."""
@@ -52,21 +53,28 @@ def gallery(
     reach = max((_reach(fine) for _, fine in made), default=1)
     cards = [dataclasses.replace(card, presences=_counts(fine, reach)) for card, fine in made]
     return DirectionGallery(
-        title="Directions to browse",
+        title=f"Directions to browse, layer {readout.layer}",
         caption="Score: mean SeS on held-out contexts; ratio: over the mean of random directions; present: share of "
-        "held-out positions with a presence of at least $4/\\sqrt d$ in size. Each card has the held-out contexts of "
-        "highest presence, one per window, the token at the intervened position highlighted; the tokens of this text "
-        "that the direction raises and lowers most by the direct path to the logits; and its presence at all "
-        "held-out positions.",
+        f"held-out positions with a presence of at least $4/\\sqrt d = {threshold(readout.width):.2f}$ in size, of "
+        f"either sign. Each card has the {EXCERPTS} held-out contexts of highest presence and the {LOWEST} of lowest, "
+        "one per window, with the presence there; the token at that position is highlighted. A highest presence below "
+        "0 says that activations point away from the direction everywhere. Then follow the tokens of this text that "
+        "the direction raises and lowers most by the direct path to the logits, and its presence at all held-out "
+        "positions.",
         cards=sorted(cards, key=lambda card: -card.score_plus),
     )
+
+
+def threshold(width: int) -> float:
+    """The size from which a presence counts: :data:`sensverify.sparsity.CHANCE_MULTIPLE` over ``√width``."""
+    return CHANCE_MULTIPLE / math.sqrt(width)
 
 
 def _cards(
     model: LanguageModel, readout: LanguageModelReadout, group: CardGroup, seen: Tensor, random_mean: float
 ) -> Iterator[tuple[DirectionCard, Tensor]]:
     """The cards of one group, each with its fine histogram of presence."""
-    threshold, counted = CHANCE_MULTIPLE / math.sqrt(readout.width), readout.counted_inside
+    least, counted = threshold(readout.width), readout.counted_inside
     for start in range(0, len(group.directions), CHUNK):
         directions = group.directions[start : start + CHUNK]
         weights, rho = logit_weights(model, directions), presences(readout, directions)
@@ -80,8 +88,9 @@ def _cards(
                 score_minus=None if group.minus is None else float(group.minus[index]),
                 ratio=score / random_mean if random_mean > 0 else None,
                 rule=group.rules.get(index),
-                presence_share=float((rho[row][counted].abs() >= threshold).double().mean()),
-                excerpts=_excerpts(model, readout, rho[row].masked_fill(~counted, -torch.inf)),
+                presence_share=float((rho[row][counted].abs() >= least).double().mean()),
+                excerpts=_excerpts(model, readout, rho[row].masked_fill(~counted, -torch.inf), EXCERPTS),
+                lowest=_excerpts(model, readout, rho[row].masked_fill(~counted, torch.inf), LOWEST, largest=False),
                 promoted=extreme_tokens(model, weights[row], seen, largest=True),
                 demoted=extreme_tokens(model, weights[row], seen, largest=False),
             )
@@ -112,9 +121,11 @@ def presences(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
     return flat.unflatten(1, residuals.shape[:2])
 
 
-def _excerpts(model: LanguageModel, readout: LanguageModelReadout, rho: Tensor) -> list[Excerpt]:
-    """The windows with the highest presence ``rho [N, L']``, each at its highest position."""
-    return extreme_excerpts(model, readout.windows[:, readout.first_position :], rho, EXCERPTS, largest=True)
+def _excerpts(
+    model: LanguageModel, readout: LanguageModelReadout, rho: Tensor, count: int, *, largest: bool = True
+) -> list[Excerpt]:
+    """The windows with the highest or lowest presence ``rho [N, L']``, each where it is so."""
+    return extreme_excerpts(model, readout.windows[:, readout.first_position :], rho, count, largest=largest)
 
 
 def extreme_excerpts(model: LanguageModel, windows: Tensor, rho: Tensor, count: int, *, largest: bool) -> list[Excerpt]:

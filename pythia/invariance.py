@@ -25,6 +25,7 @@ from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
+from sensverify.mathematics import number
 from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.scoring import angular_distance
 from sensverify.statistics import Interval
@@ -260,8 +261,10 @@ def _curve(rows: list[Scaling]) -> Curve:
     ]
     return Curve(
         title="Scaling the residual stream",
-        caption="Angular distance after multiplying a block's input by k. The norms' outputs stay at rounding "
-        "level; the residual stream after the block turns, at every block.",
+        caption="Angular distance after multiplying a block's input by k. The norms' outputs (the largest distance of "
+        f"all contexts) turn by {number(max(row.norm_output for row in rows), 2)} at most; the residual stream after "
+        f"the block (mean over contexts) by {number(min(row.residual for row in rows), 2)} to "
+        f"{number(max(row.residual for row in rows), 2)}, depending on block and k.",
         x_label="block",
         y_label="angular distance",
         x=blocks,

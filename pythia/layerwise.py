@@ -22,6 +22,8 @@ from sensverify.verdicts import Finding, Status
 
 LEVEL = 0.025
 QUANTILE = 1.96
+RESAMPLES = 2000
+"""Of the intervals that p-values are read off (:func:`sensverify.statistics.group_ratio`)."""
 SINGLE = ", single 95 % interval; the verdict is by Holm over all layers"
 
 
@@ -52,6 +54,11 @@ def _tail(distance: float, half: float) -> float:
     if half <= 0:
         return 0.0 if distance > half else 1.0
     return 0.5 * math.erfc(distance * QUANTILE / half / math.sqrt(2))
+
+
+def shown(p_value: float) -> float:
+    """As evidence has it: a normal tail says nothing below what so many resamples can show, and 0 is no p-value."""
+    return max(p_value, 1 / (1 + RESAMPLES))
 
 
 def p_inside(ratio: Interval, predicted: Prediction) -> float:
@@ -97,9 +104,10 @@ def judge_layers(
                 for layer, ratio in ratios.items()
             ],
             "ratio": {f"layer {layer}": ratio.to_json() for layer, ratio in ratios.items()},
-            "p_inside": dict(zip((f"layer {layer}" for layer in ratios), inside, strict=True)),
-            "p_outside": dict(zip((f"layer {layer}" for layer in ratios), outside, strict=True)),
+            "p_inside": dict(zip((f"layer {layer}" for layer in ratios), map(shown, inside), strict=True)),
+            "p_outside": dict(zip((f"layer {layer}" for layer in ratios), map(shown, outside), strict=True)),
             "test": f"one-sided at {LEVEL}, Holm over {len(ratios)} layers",
+            "p_values": f"read off intervals of {RESAMPLES} resamples; none is given as less than 1/{1 + RESAMPLES}",
             **({"null_control_failed_at_layers": untrusted} if untrusted else {}),
             "predicted": predicted.to_json(),
             "predictions": origin,

@@ -1,9 +1,9 @@
 """PY-2: what a model's next token depends on, the direction of an activation or its norm.
 
-Swaps (:mod:`pythia.swaps`) at three depths, measured in nats of the next-token distribution at the same position. Norms
-of tokens differ little and directions differ a lot, so a plain swap compares changes of unequal size; PY-2.matched
-compares a turn and a change of norm of the same length. For small changes both divergences grow as the square of that
-length, so their ratio there is one number, which the ladder shows.
+Swaps (:mod:`pythia.swaps`) after the blocks nearest to three depths, measured in nats of the next-token distribution at
+the same position. Norms of tokens differ little and directions differ a lot, so a plain swap compares changes of
+unequal size; PY-2.matched compares a turn and a change of norm of the same length. For small changes both divergences
+grow as the square of that length, so their ratio there is one number, which the ladder shows.
 
 Behind a norm the change of norm would do nothing at all (LN-2); in the stream it weighs what this token has
 accumulated so far against what later blocks add (LN-6). At later positions it is felt only through blocks that follow
@@ -20,10 +20,11 @@ from pythia import compared, subject
 from pythia.swaps import Swaps, layers_at, measure
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Table
+from sensverify.mathematics import number
 from sensverify.multiplicity import holm, median_interval, sign_interval, sign_test
 from sensverify.predictions import JUDGED, Side, judged
 from sensverify.statistics import Interval, mean_interval
-from sensverify.swaps import DIRECTION, FLOOR, HALVED, LADDER, NORM, OWN, RANDOM, TURN, TURN_RANDOM
+from sensverify.swaps import DIRECTION, FLOOR, HALVED, LADDER, NORM, OWN, RANDOM, TOWARDS, TURN, TURN_RANDOM, UP
 from sensverify.verdicts import Finding, Status
 
 CONTEXTS = {"quick": 128, "full": 512}
@@ -70,6 +71,7 @@ def check_swaps(run: Run) -> Finding:
     control = _on_shuffled_weights(run)
     evidence = {
         "contexts": len(measured(run)[0].change),
+        "share_of_depth": {swaps.place: (swaps.layer + 1) / swaps.depth for swaps in measured(run)},
         "positions": "one per window, a token of the text there and in the partner; never a window's first",
         "later_positions": f"mean over {', '.join(f'p+{t}' for t in LATER[run.profile])}",
         "depths": {swaps.place: _figures(swaps, run) for swaps in measured(run)},
@@ -77,7 +79,11 @@ def check_swaps(run: Run) -> Finding:
         "published_elsewhere": PUBLISHED,
     }
     return _judge(
-        run, PLAIN, (DIRECTION, NORM), evidence, (_table(run, control), *(_ladder(one) for one in measured(run)))
+        run,
+        PLAIN,
+        (DIRECTION, NORM),
+        evidence,
+        (_table(run, control), _beside(run), *(_ladder(one, run.seed) for one in measured(run))),
     )
 
 
@@ -129,7 +135,8 @@ def _judge(
     exhibits: tuple[Exhibit, ...] = (),
 ) -> Finding:
     """SUPPORTED if the median ratio of the pair is above what is predicted at every depth, REFUTED if below at any:
-    sign tests, Holm's level. The ledger's intervals are of single depths."""
+    sign tests, Holm's level. The ledger's intervals are of single depths, and of level 90 %: what one-sided tests at
+    5 % on either side leave."""
     predicted, origin = subject.prediction(run, name, SIDE)
     assert predicted.low is not None  # as SIDE asks
     swaps, (top, bottom), edge = measured(run), pair, predicted.low
@@ -154,7 +161,9 @@ def _judge(
         status = Status.REFUTED
     elif all(p < LEVEL for p in above):
         status = Status.SUPPORTED
-    single = f", sign tests at {LEVEL:.0%} on either side" + ("; the verdict is by Holm" if len(swaps) > 1 else "")
+    single = f", {100 - 200 * LEVEL:g} % interval: sign tests at {100 * LEVEL:g} % on either side" + (
+        "; the verdict is by Holm" if len(swaps) > 1 else ""
+    )
     return Finding(
         status=status,
         evidence={
@@ -166,6 +175,7 @@ def _judge(
             ],
             "median_ratios": rows,
             "test": f"sign tests over contexts against a ratio of {edge:g}, Holm over depths, 5 %",
+            "intervals_of_median_ratios": "95 %, bootstrap over contexts; those of the ledger are 90 %, by sign tests",
             **(evidence or {}),
         },
         witness=failing,
@@ -202,49 +212,105 @@ def _table(run: Run, control: list[Swaps]) -> Table:
     return Table(
         title="Direction against norm",
         caption="Median nats by which the next-token distribution moves, and medians over contexts of ratios within a "
-        "context, 95 % intervals. The matched ratio compares a turn and a change of norm of the same length: that is "
-        "the fair one; the plain ratio also says that directions differ more than norms do.",
+        "context, with 95 % intervals (bootstrap over contexts; those of the predictions are 90 %, of one-sided sign "
+        "tests). The matched ratio compares a turn and a change of norm of the same length: that is the fair one; the "
+        "plain ratio also says that directions differ more than norms do. On a copy with shuffled weights the plain "
+        f"ratio is {_against(run, control)} (“alike” where the 95 % intervals overlap).",
         columns=[
-            "where", "direction swapped", "norm swapped", "ratio", "matched ratio", "random direction", "norm halved",
-            "own direction, largest", "norms differ by", "ratio later", "ratio, shuffled weights",
+            "where", "direction swapped", "norm swapped", "ratio", "matched ratio", "ratio, shuffled weights",
         ],
         rows=[
             [
                 one.place,
-                f"{float(one.effects[DIRECTION].median()):.3g}",
-                f"{float(one.effects[NORM].median()):.3g}",
-                _ratio(one, run).text(),
-                _ratio(one, run, TURN).text(),
-                f"{float(one.effects[RANDOM].median()):.3g}",
-                f"{float(one.effects[HALVED].median()):.3g}",
-                f"{float(one.effects[OWN].max()):.1g}",
-                f"{float(one.change.median()):.0%}",
-                _later_ratio(one),
-                _ratio(shuffled[one.layer], run).text(),
+                _digits(one.effects[DIRECTION].median()),
+                _digits(one.effects[NORM].median()),
+                _ratio(one, run),
+                _ratio(one, run, TURN),
+                _ratio(shuffled[one.layer], run),
             ]
             for one in measured(run)
         ],
     )  # fmt: skip
 
 
-def _later_ratio(swaps: Swaps) -> str:
+def _beside(run: Run) -> Table:
+    return Table(
+        title="What else moves the next token",
+        caption="Median nats where the direction is replaced by a random one, and where the norm is halved; the "
+        "largest where an activation is given its own direction, which is to say where nothing is changed; by how much "
+        "the swapped norms differ, median; and the plain ratio of what is felt later, mean over positions up to "
+        f"{max(LATER[run.profile])} tokens on.",
+        columns=[
+            "where",
+            "random direction",
+            "norm halved",
+            "own direction, largest",
+            "norms differ by",
+            "ratio later",
+        ],
+        rows=[
+            [
+                one.place,
+                _digits(one.effects[RANDOM].median()),
+                _digits(one.effects[HALVED].median()),
+                _digits(one.effects[OWN].max(), 1),
+                f"{100 * float(one.change.median()):.0f} %",
+                _later_ratio(one),
+            ]
+            for one in measured(run)
+        ],
+    )
+
+
+def _against(run: Run, control: list[Swaps]) -> str:
+    """How the plain ratio on shuffled weights compares with that of the model, depth by depth."""
+    shuffled = {swaps.layer: swaps for swaps in control}
+    outcomes: dict[str, list[str]] = {}
+    for one in measured(run):
+        ours, theirs = _ratio(one, run), _ratio(shuffled[one.layer], run)
+        words = "smaller" if theirs.high < ours.low else "larger" if theirs.low > ours.high else "alike"
+        outcomes.setdefault(words, []).append(f"{one.layer + 1}")
+    return "; ".join(f"{words} after {', '.join(n)} blocks" for words, n in outcomes.items())
+
+
+def _digits(value: torch.Tensor, digits: int = 3) -> float:
+    """As many significant digits as are worth showing."""
+    return float(f"{float(value):.{digits}g}")
+
+
+def _later_ratio(swaps: Swaps) -> object:
     """The median ratio at later positions, or a bound where what the norm does there is rounding."""
     if not swaps.later:
         return "no later position"
     if float(swaps.later[NORM].median()) < 1e3 * FLOOR:
         return "norm without effect"
-    return f"{float((swaps.later[DIRECTION] / swaps.later[NORM].clamp_min(FLOOR)).median()):.3g}"
+    return _digits((swaps.later[DIRECTION] / swaps.later[NORM].clamp_min(FLOOR)).median())
 
 
-def _ladder(swaps: Swaps) -> Curve:
+def _ladder(swaps: Swaps, seed: int) -> Curve:
+    points = {
+        name: [median_interval(step.clamp_min(FLOOR), torch.Generator().manual_seed(seed)) for step in steps]
+        for name, steps in swaps.ladder.items()
+    }
     return Curve(
         title=f"What changes of the same length do, {swaps.place}",
-        caption="Median nats over contexts. Lines of slope 2 mean a second-order effect; the height between those of "
-        "turning and those of a changed norm is how much more a model reads of the direction, size for size.",
+        caption="Median nats over contexts, with 95 % intervals (bootstrap over contexts). Lines of slope 2 mean a "
+        "second-order effect; the height between those of turning and those of a changed norm is how much more a model "
+        f"reads of the direction, size for size: {_size_for_size(points)}.",
         x_label="length of the change over the norm",
         y_label="nats",
         x=LADDER,
-        series={name: effect.median(dim=1).values.clamp_min(FLOOR).tolist() for name, effect in swaps.ladder.items()},
+        series={name: [point.value for point in line] for name, line in points.items()},
+        bands={name: [(point.low, point.high) for point in line] for name, line in points.items()},
         log_x=True,
         log_y=True,
+    )
+
+
+def _size_for_size(points: Mapping[str, list[Interval]]) -> str:
+    """How many times as much as a longer activation one does that is turned as far, at the ends of the ladder."""
+    times = [number(points[TOWARDS][i].value / points[UP][i].value, 2) for i in (0, -1)]
+    return (
+        f"a turn towards another context's direction moves the distribution {times[0]} times as much as making the "
+        f"activation longer does at a length of {LADDER[0]:g}, and {times[1]} times as much at {LADDER[-1]:g}"
     )

@@ -335,13 +335,13 @@ def _figures(run: Run) -> dict[str, dict[str, object]]:
 
 
 def _exhibits(run: Run) -> tuple[Exhibit, ...]:
-    figures, parts = _figures(run), measured(run).parts[FOUND]
+    figures, parts, layer = _figures(run), measured(run).parts[FOUND], _readout(found(run)).layer
     table = Table(
-        title="Removal among found directions",
+        title=f"Removal among found directions, layer {layer}",
         caption="Share of directions that remove (its interval takes the directions for a sample), the part of the "
         "effect that is removal, the cosine to the mean of unit activations (95 % intervals over contexts or windows), "
-        "and the mean size of presence about zero and about the mean activation. Compare the first two rows: what the "
-        "mean direction takes with it, and what is left.",
+        "and the mean size of presence about zero and about the mean activation. The first two rows differ by the mean "
+        "direction alone, which the second is without.",
         columns=[
             "directions", "removing", "removal share", "predicted from presences", "cosine to mean", "presence",
             "about the mean", "effect",
@@ -349,13 +349,13 @@ def _exhibits(run: Run) -> tuple[Exhibit, ...]:
         rows=[
             [
                 name,
-                Interval(**row["removing_if_directions_are_a_sample"]).text(),  # type: ignore[arg-type]
-                Interval(**row["removal_share"]).text(),  # type: ignore[arg-type]
+                row["removing_if_directions_are_a_sample"],
+                row["removal_share"],
                 f"{row['removal_share_predicted_from_presences']:.2f}",
-                Interval(**row["cosine_to_mean"]).text(),  # type: ignore[arg-type]
+                row["cosine_to_mean"],
                 f"{row['mean_size_of_presence']:.3f}",
                 f"{row['mean_size_of_presence_about_the_mean']:.3f}",
-                f"{row['mean_effect']:.2e}",
+                float(f"{row['mean_effect']:.3g}"),
             ]
             for name, row in figures.items()
         ],
@@ -363,7 +363,7 @@ def _exhibits(run: Run) -> tuple[Exhibit, ...]:
     decided = verdicts(parts)
     order = decided.share.argsort(descending=True)[:SHOWN].tolist()
     intervals = Intervals(
-        title="How much of its effect each found direction owes to removal",
+        title=f"How much of its effect each found direction owes to removal, layer {layer}",
         caption=f"95 % intervals over contexts, the {len(order)} largest. Right of the line a direction mostly takes "
         "away what is there; left of it, it mostly adds.",
         x_label="removal share",

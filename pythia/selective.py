@@ -47,6 +47,8 @@ from sensverify.statistics import Interval, group_ratio
 from sensverify.verdicts import Finding, Status
 
 PREDICTION = "PY-11.peak"
+DRAWN = (PEAK, CONCENTRATION, compared.FOUND, compared.SAE, compared.RANDOM)
+"""Of single directions no more groups are drawn over each other: more cannot be told apart."""
 SIDE: Side = "low"
 """The side of its interval that the claim cannot do without."""
 
@@ -176,24 +178,24 @@ def _controls(row: Measured, seed: int) -> dict[str, Interval]:
 
 def _exhibits(run: Run, rows: list[Measured]) -> tuple[Exhibit, ...]:
     seed, first, units = run.seed, rows[0], "tokens" if kind_of(run) == "logits" else "neurons"
-    levels = {name: mean_of(one, seed) for name, one in first.groups.items()} | _controls(first, seed)
+    levels = {name: mean_of(one, seed) for name, one in first.groups.items()}
+    over = [f"{name} / random is {first.ratio(name, seed=seed).text()}" for name in (PEAK, CONCENTRATION)]
     return (
         Intervals(
-            title=f"On how few {units} directions act",
-            caption=f"Concentration of effects at layer {first.layer}, 95 % intervals, directions and contexts "
-            "resampled; all groups on the same held-out contexts and presences. The claim needs 'peak' right of "
-            "'random'. 'concentration' is found by maximising what is measured here. The rows below 'shuffled model' "
-            "are controls: in a rotated basis effects are spread as noise is, and where nothing is set there is no "
-            "effect to be concentrated.",
+            title=f"On how few {units} directions act, layer {first.layer}",
+            caption="Concentration of effects, 95 % intervals, directions and contexts resampled; all groups on the "
+            "same held-out contexts and presences. “concentration” is found by maximising what is measured here. The "
+            f"claim needs “peak” above “random”: {', '.join(over)}. Controls are in the table below.",
             x_label="concentration",
             rows=[IntervalRow(name=name, **level.to_json()) for name, level in levels.items()],
             log_x=True,
         ),
         Histogram(
-            title=f"Concentration of single directions on {units}",
-            caption=f"One count per direction, layer {first.layer}, averaged by effect over held-out contexts.",
+            title=f"Concentration of single directions on {units}, layer {first.layer}",
+            caption="One count per direction, averaged by effect over held-out contexts. The other groups are in the "
+            "plot above.",
             x_label="concentration",
-            groups={name: one.mean.tolist() for name, one in first.groups.items()},
+            groups={name: first.groups[name].mean.tolist() for name in DRAWN},
             log_x=True,
         ),
         Table(
@@ -201,7 +203,9 @@ def _exhibits(run: Run, rows: list[Measured]) -> tuple[Exhibit, ...]:
             caption="Means over directions. A ratio above 1 says that effects land on fewer units than those of random "
             "directions. The strongest unit of a direction is the one with the largest part of its effects; where a "
             "group has few different ones, its directions act on the same units. Effects on logits are measured on "
-            f"{LOGIT_CONTEXTS} contexts.",
+            f"{LOGIT_CONTEXTS} contexts. The rows below the groups are controls: in a rotated basis single units mean "
+            "nothing, with shuffled tokens the text does not, and where nothing is set, or the norm alone, there is no "
+            "effect beyond rounding to be concentrated.",
             columns=[
                 "layer",
                 "directions",
@@ -221,12 +225,12 @@ def _lines(run: Run, row: Measured) -> list[list[Any]]:
     lines: list[list[Any]] = []
     for name, estimate in row.groups.items():
         units, share = row.strongest[name]
-        ratio = "" if name == compared.RANDOM else row.ratio(name, seed=run.seed).text()
+        ratio = "" if name == compared.RANDOM else row.ratio(name, seed=run.seed)
         different = f"{len(set(units.tolist()))} of {len(units)}"
-        level, on_tokens = mean_of(estimate, run.seed).text(), mean_of(logits[name], run.seed).text()
+        level, on_tokens = mean_of(estimate, run.seed), mean_of(logits[name], run.seed)
         lines.append([row.layer, name, level, ratio, on_tokens, different, float(share.mean())])
     for name in logits.keys() - row.groups.keys():
-        lines.append([row.layer, name, "", "", mean_of(logits[name], run.seed).text(), "", ""])
+        lines.append([row.layer, name, "", "", mean_of(logits[name], run.seed), "", ""])
     for name, control in _controls(row, run.seed).items():
-        lines.append([row.layer, name, control.text(), "", "", "", ""])
+        lines.append([row.layer, name, control, "", "", "", ""])
     return lines

@@ -17,7 +17,16 @@ from torch import Tensor
 from pythia import concentrations, explained
 from pythia.compared import FOUND, SAE
 from pythia.concentrations import CONCENTRATION, PEAK
-from pythia.explained import Layer, Means, explanations, group_means, judge_differences, rows_of, rules_table
+from pythia.explained import (
+    Layer,
+    Means,
+    explanations,
+    group_means,
+    judge_differences,
+    rows_of,
+    rules_table,
+    told_apart,
+)
 from pythia.gallery import presences
 from sensverify.claims import Run
 from sensverify.exhibits import Exhibit, Intervals
@@ -97,7 +106,8 @@ def _exhibits(layers: Sequence[Layer], means: Means) -> tuple[Exhibit, ...]:
         Intervals(
             title="How well rules tell directions found by their peaks",
             caption="Balanced accuracy on held-out windows, mean over directions (and layers), 95 % intervals, windows "
-            "and directions resampled. The claim needs 'peak' right of 'found' and of 'SAE'. The line is chance.",
+            "and directions resampled. The line is chance. The claim needs “peak” above “found” and “SAE”. "
+            f"{told_apart(means, PEAK, COMPARED_WITH)}",
             x_label="held-out detection accuracy",
             rows=rows_of(means),
             reference=0.5,

@@ -36,6 +36,8 @@ BUDGET = Prediction(
     derived_from="RN-4, a theorem, up to rounding. What breaks it is an error of measurement.",
 )
 RESAMPLES = 2000
+DRAWN = 4000
+"""About so many presences of a group are drawn: enough for a histogram, small enough for a report."""
 
 
 def preflight(run: Run) -> None:
@@ -84,8 +86,9 @@ def check_found_presence(run: Run) -> Finding:
     }  # fmt: skip
     exhibits = (
         Histogram(
-            title="Presence of found and random directions",
-            caption="Presence at all held-out positions, all directions pooled. Sparse presence is a narrow peak at 0 "
+            title=f"Presence of found and random directions, layer {readout.layer}",
+            caption="Presence at held-out positions, all directions pooled: of each group an even sample of about "
+            f"{DRAWN} presences, which the table below has all of. Sparse presence is a narrow peak at 0 "
             "with far tails; a direction that leans on the mean activation is displaced as a whole.",
             x_label="presence",
             groups={
@@ -95,9 +98,10 @@ def check_found_presence(run: Run) -> Finding:
             },
         ),
         Table(
-            title="Sparsity of presence",
-            caption="Median over directions. Budget used is the largest sum of squared presences of any position over "
-            "its bound (RN-4): at most 1.",
+            title=f"Sparsity of presence, layer {readout.layer}",
+            caption="Median over directions, at all held-out positions. A direction is present where its presence is "
+            f"at least {rows['found'].threshold:.2f} in size. Budget used is the largest sum of squared presences of "
+            "any position over its bound (RN-4): at most 1.",
             columns=["directions", "share present", "excess kurtosis", "budget used", "most at once"],
             rows=[
                 [name, row.median_share, float(row.excess_kurtosis.median()), row.budget_used, row.most_present_at_once]
@@ -153,8 +157,8 @@ def _plain(row: PresenceSummary) -> dict[str, float]:
     }
 
 
-def _thinned(rho: Tensor, count: int = 4000) -> list[float]:
-    """An even sample of the pooled presences: enough for a histogram, small enough for a report."""
+def _thinned(rho: Tensor, count: int = DRAWN) -> list[float]:
+    """An even sample of the pooled presences."""
     flat = rho.flatten()
     return flat[:: max(1, len(flat) // count)].tolist()
 

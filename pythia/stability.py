@@ -28,6 +28,8 @@ OTHER_SEEDS = (1001, 1002)
 REPEATS = 40
 """Of each false twin: where directions are few, few random sets may be alike by chance."""
 NEARER = 0.5
+AGAIN = 0.9
+"""Above this cosine a direction counts as found again, in what is shown."""
 PREDICTION = "PY-4.stable"
 SIDE: Side = "low"
 """The side of its interval that the claim cannot do without."""
@@ -43,17 +45,19 @@ def preflight(run: Run) -> None:
 def check_stability(run: Run) -> Finding:
     """PY-4.stable on the run's model, at the layer of :func:`pythia.subject.found`."""
     compared = _compared(run)
+    groups = {
+        "found": compared.matching.cosines.flatten().tolist(),
+        "random sets, same second moment": compared.alike.flatten().tolist(),
+        "random sets, whole sphere": compared.sphere.flatten().tolist(),
+    }
+    again = [f"{name} {100 * sum(c > AGAIN for c in cosines) / len(cosines):.0f} %" for name, cosines in groups.items()]
     exhibit = Histogram(
-        title="Matched directions of searches from different seeds",
+        title=f"Matched directions of searches from different seeds, layer {subject.searched_layer(run)}",
         caption="Absolute cosine of each direction with its match in another search, and of random sets matched alike: "
-        "with the second moment of the found directions, and of the whole sphere. A peak near 1 is directions found "
-        "again.",
+        "with the second moment of the found directions, and of the whole sphere. Directions found again are those "
+        f"near 1. Above {AGAIN:g}: {', '.join(again)}.",
         x_label="|cosine|",
-        groups={
-            "found": compared.matching.cosines.flatten().tolist(),
-            "random sets, same second moment": compared.alike.flatten().tolist(),
-            "random sets, whole sphere": compared.sphere.flatten().tolist(),
-        },
+        groups=groups,
     )
     return _judge(run, compared, exhibits=(exhibit,))
 
@@ -121,7 +125,7 @@ def _judge(run: Run, compared: Comparison, exhibits: tuple[Histogram, ...] = ())
                 "stability": on_sphere.to_json(),
                 "mean_matched_cosine_of_random_sets": float(compared.sphere.mean()),
             },
-            "share_matched_above_0.9": float((matching.cosines > 0.9).double().mean()),
+            f"share_matched_above_{AGAIN:g}": float((matching.cosines > AGAIN).double().mean()),
             "shared_span": matching.span,
             # K of the dimensions that are seen
             "shared_span_of_random_sets": min(1.0, len(found) / seen),

@@ -46,12 +46,16 @@ class Swaps:
 
     @property
     def place(self) -> str:
-        """For tables."""
-        return f"after {self.layer + 1} of {self.depth} blocks"
+        """For tables, with the share of the depth that this is."""
+        return (
+            f"after {self.layer + 1} of {self.depth} blocks ({100 * (self.layer + 1) / self.depth:.0f} % of the depth)"
+        )
 
 
 def layers_at(depth: int) -> list[int]:
-    """The blocks nearest to 25, 50 and 75 % of ``depth``, the last one excluded; fewer than three in shallow models."""
+    """The blocks after which one is nearest to 25, 50 and 75 % of ``depth``, the deeper one of two that are as near.
+
+    Never the last one; in shallow models they are fewer than three."""
     return sorted({max(0, min(depth - 2, int(share * depth + 0.5) - 1)) for share in DEPTHS})
 
 

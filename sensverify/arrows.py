@@ -14,7 +14,7 @@ import numpy as np
 
 from sensverify.exhibits import Arrows, Table
 from sensverify.mathematics import number
-from sensverify.palette import INK, SERIES
+from sensverify.palette import DASHES, INK, group_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,6 @@ ARROWS_HEIGHT = 3.9
 
 _MOST_ARROWS = 200  # of a group
 _WIDTHS = (3.4, 1.5, 1.1)
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), "-")
 _HEAD = 0.065  # length of an arrow's head over half the side of the plane
 _DRAWABLE = 1e150  # squares of greater numbers overflow
 
@@ -60,14 +59,15 @@ def paint_arrows(exhibit: Arrows, figure: Figure, axes: Axes) -> list[str]:
         turn = np.linspace(0, 2 * np.pi, 181)
         axes.plot(np.cos(turn), np.sin(turn), color=INK, linestyle=(0, (4, 2)), linewidth=0.8)
     handles: list[Line2D] = []
-    for i, (name, points) in enumerate(outlines.items(), len(groups)):  # below the arrows
-        style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "linestyle": "-", "linewidth": 1.3}
+    styles = group_styles([*groups, *outlines])
+    for name, points in outlines.items():  # below the arrows
+        style: dict[str, Any] = {"color": styles[name][0], "linestyle": "-", "linewidth": 1.3}
         closed = np.concatenate([points, points[:1]])
         axes.plot(*np.where(_drawable(closed)[:, None], closed, np.nan).T, **style)
         handles.append(Line2D([], [], label=name, **style))
     for i, (name, vectors) in enumerate(kept.items()):
         width = _WIDTHS[min(i, len(_WIDTHS) - 1)]
-        style = {"color": SERIES[i % len(SERIES)], "linestyle": _DASHES[i % len(_DASHES)], "linewidth": width}
+        style = {"color": styles[name][0], "linestyle": DASHES[i % len(DASHES)], "linewidth": width}
         _paint_group(vectors, style, _HEAD * half * (1.25 if i == 0 else 1.0), axes)
         handles.insert(i, Line2D([], [], label=name, **style))
     axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")

@@ -243,7 +243,8 @@ class DirectionCard:
     """One direction: its scores, the contexts where it is most present, the tokens it moves up and down.
 
     ``group`` says where it comes from (found, SAE, random ...), ``ratio`` is its score over the mean score of random
-    directions, ``presence_share`` the share of contexts where it counts as present. What was not measured is ``None``.
+    directions, ``presence_share`` the share of contexts where it counts as present. ``lowest`` are the contexts of
+    lowest presence, the lowest first. What was not measured is ``None`` or empty.
     """
 
     name: str
@@ -257,6 +258,7 @@ class DirectionCard:
     rule: FoundRule | None = None
     presence_share: float | None = None
     presences: PresenceCounts | None = None
+    lowest: Sequence[Excerpt] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,8 @@ def heatmap_table(exhibit: Heatmap, most_rows: int) -> Table:
     cells = np.asarray(exhibit.values, dtype=float)
     width = cells.shape[1] if cells.ndim == 2 else 0
     if len(cells) <= most_rows and width <= most_rows:
-        names = exhibit.rows or range(1, len(cells) + 1)
-        columns = [exhibit.y_label, *(exhibit.columns or map(str, range(1, width + 1)))]
+        names = exhibit.rows or range(len(cells))
+        columns = [exhibit.y_label, *(exhibit.columns or map(str, range(width)))]
         shown = [[exhibit.categories[int(v)] for v in row] if exhibit.categories else row for row in cells.tolist()]
         rows = [[str(name), *row] for name, row in zip(names, shown, strict=True)]
         return Table(title=exhibit.title, caption=exhibit.caption, columns=columns, rows=rows)
@@ -64,7 +64,8 @@ def paint_heatmap(exhibit: Heatmap, figure: Figure, axes: Axes) -> list[str]:
     if exhibit.categories:
         palette, levels = _category_colours(len(exhibit.categories)), cells
     else:
-        palette, levels = _scale_colours(exhibit, cells, figure, axes)
+        palette, levels, crosses_zero = _scale_colours(exhibit, cells, figure, axes)
+        notes += ["The line on the scale marks 0."] * crosses_zero
     for level, colour in enumerate(palette):
         codes: list[Any] = []
         corners: list[tuple[float, float]] = []
@@ -83,11 +84,9 @@ def paint_heatmap(exhibit: Heatmap, figure: Figure, axes: Axes) -> list[str]:
     height, width = cells.shape
     axes.set(xlim=(0, max(width, 1)), ylim=(max(height, 1), 0), xlabel=exhibit.x_label, ylabel=exhibit.y_label)
     axes.set_aspect("equal" if 0.5 <= max(width, 1) / max(height, 1) <= 2 else "auto")
-    for axis, labels in ((axes.xaxis, exhibit.columns), (axes.yaxis, exhibit.rows)):
-        if 0 < len(labels) <= 24:
-            axis.set_ticks([i + 0.5 for i in range(len(labels))], list(labels))
-        elif labels:
-            axis.set_ticks([])
+    for axis, labels, count in ((axes.xaxis, exhibit.columns, width), (axes.yaxis, exhibit.rows, height)):
+        shown = range(count) if 0 < len(labels) <= 24 else range(0, count, _stride(count))
+        axis.set_ticks([i + 0.5 for i in shown], [labels[i] if labels else str(i) for i in shown])
     axes.tick_params(length=0)
     if exhibit.outline is not None:
         top, bottom, left, right = (min(end, _MOST_CELLS) for end in exhibit.outline)
@@ -102,6 +101,11 @@ def paint_heatmap(exhibit: Heatmap, figure: Figure, axes: Axes) -> list[str]:
         figure.legend(handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.4, handlelength=1)
         return notes
     return [*(["Empty cells have no finite value."] if not np.isfinite(cells).all() else []), *notes]
+
+
+def _stride(count: int) -> int:
+    """Every how many cells one is named, so that about eight are: a cell's name stands at its middle."""
+    return next(step for step in (1, 2, 5, 10, 20, 50) if count <= 8 * step or step == 50)
 
 
 def _runs(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int, int, int]]:
@@ -124,8 +128,8 @@ def _category_colours(count: int) -> list[str]:
 
 def _scale_colours(
     exhibit: Heatmap, cells: np.ndarray[Any, np.dtype[np.float64]], figure: Figure, axes: Axes
-) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]]]:
-    """The colours of a scale and each cell's step on it; draws the scale beside the cells."""
+) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float64]], bool]:
+    """The colours of a scale and each cell's step on it; draws the scale beside the cells, and whether 0 is inside."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize, to_hex
@@ -143,4 +147,7 @@ def _scale_colours(
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     bar.outline.set_visible(False)
-    return palette, levels
+    if low < 0 < high:
+        bar.ax.axhline(0, color="#ffffff", linewidth=2.4)
+        bar.ax.axhline(0, color="#000000", linewidth=0.9)
+    return palette, levels, low < 0 < high

@@ -168,7 +168,7 @@ def _samples(inspection: Inspection) -> Iterator[RenderableType]:
 def _neighbours(inspection: Inspection) -> Iterator[RenderableType]:
     if not inspection.neighbours:
         return
-    yield _heading(f"Nearest directions by cosine, among {inspection.neighbours_of}")
+    yield _heading(f"Nearest and most opposed directions by cosine, among {inspection.neighbours_of}")
     table = _plain_table("direction", "cosine")
     for one in inspection.neighbours:
         table.add_row(Text(one.name), signed(one.cosine))

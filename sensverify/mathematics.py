@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import html
 import itertools
-import math
 import re
 import unicodedata
 from xml.etree import ElementTree as ET
 
 from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
+
+from sensverify.numerals import as_written_here
+from sensverify.numerals import number as number
 
 _ATTRIBUTES = frozenset(
     """accent columnalign depth display displaystyle fence form height linethickness lspace mathvariant
@@ -46,7 +48,6 @@ _OPENING, _CLOSING = frozenset("([{⟨⌊⌈|‖∥"), frozenset(")]}⟩⌋⌉!�
 _LIMITS = frozenset(["∑", "∏", "⋃", "⋂", "max", "min", "sup", "inf", "lim", "lim sup", "lim inf", "argmax", "argmin"])
 _SCRIPTS = {"msub": 2, "msup": 2, "msubsup": 3, "munder": 2, "mover": 2, "munderover": 3}
 _CHILDREN = {"mfrac": 2, "mroot": 2, **_SCRIPTS}
-_SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _INLINE = re.compile(r"\$(?P<latex>[^$\n]+)\$|`(?P<code>[^`\n]+)`")
 
 
@@ -83,14 +84,14 @@ def display(latex: str) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """``text`` with ``$latex$`` as formulas and backticked words as code; all else is escaped."""
+    """``text`` with ``$latex$`` as formulas, backticked words as code and numbers in one form; all is escaped."""
     parts: list[Markup] = []
     end = 0
     for match in _INLINE.finditer(text):
-        parts.append(escape(text[end : match.start()]))
+        parts.append(escape(as_written_here(text[end : match.start()])))
         parts.append(_inline(match))
         end = match.end()
-    return Markup("").join([*parts, escape(text[end:])])
+    return Markup("").join([*parts, escape(as_written_here(text[end:]))])
 
 
 def _inline(match: re.Match[str]) -> Markup:
@@ -209,25 +210,3 @@ def _core(element: ET.Element) -> ET.Element:
     while element.tag in _SCRIPTS and len(element):
         element = element[0]
     return element
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number as people write it: ``0.3142``, ``3.2×10⁻⁷``; integers keep every digit.
-
-    >>> number(0.31415926), number(3.2e-7), number(-2), number(float("inf"))
-    ('0.3142', '3.2×10⁻⁷', '−2', '∞')
-    """
-    if math.isnan(value):
-        return "not a number"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if isinstance(value, int) or 10 ** (digits - 1) <= abs(value) < 1e7:
-        whole = round(value)
-        grouped = f"{whole:,}".replace(",", "\u202f") if abs(whole) >= 10_000 else str(whole)
-        return grouped.replace("-", "−")
-    if value == 0 or 1e-3 <= abs(value) < 1e7:
-        return f"{value:.{digits}g}".replace("-", "−")
-    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if mantissa == "1" else f"{mantissa}×{power}"

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from markupsafe import Markup
 
 from sensverify.exhibits import JudgedPrediction, PresenceCounts
-from sensverify.mathematics import number
+from sensverify.numerals import estimate_texts, number
 
-_WIDTH, _HEIGHT, _ROW = 240, 64, 26
+_WIDTH, _HEIGHT, _ROW, _BELOW = 240, 64, 26, 13
 _MANY_TIMES = 30.0
 """Ends this many times apart, all positive, are drawn on a logarithmic axis."""
 
@@ -49,7 +49,7 @@ def presence_figure(presences: PresenceCounts) -> Markup:
 
 def outcome_figure(row: JudgedPrediction) -> Markup:
     """The interval predicted as a band, open sides running to the edge; the measured one as a line with a dot."""
-    place, scale = _axis(row)
+    place, value_at, scale = _axis(row)
     left = 0.0 if row.low is None else place(row.low)
     right = float(_WIDTH) if row.high is None else place(row.high)
     middle = _ROW / 2
@@ -64,13 +64,25 @@ def outcome_figure(row: JudgedPrediction) -> Markup:
         parts.append(f'<path class="range" d="M{_short(place(ends[0]))} {_short(middle)}H{_short(place(ends[1]))}"/>')
     if math.isfinite(row.measured.value):
         parts.append(f'<circle cx="{_short(place(row.measured.value))}" cy="{_short(middle)}" r="4"/>')
+    first, last = _told_apart(value_at(0), value_at(_WIDTH))
+    below = _ROW + _BELOW - 3
+    parts.append(
+        f'<text x="0" y="{below}">{first}</text><text x="{_WIDTH}" y="{below}" text-anchor="end">{last}</text>'
+    )
+    if scale == "logarithmic":
+        parts.append(f'<text x="{_WIDTH // 2}" y="{below}" text-anchor="middle">log scale</text>')
+    elif 0.2 < place(0) / _WIDTH < 0.8:
+        at = _short(place(0))
+        parts.append(f'<path class="tick" d="M{at} {_ROW - 5}V{_ROW + 2}"/>')
+        parts.append(f'<text x="{at}" y="{below}" text-anchor="middle">0</text>')
+    value, low, high = estimate_texts(row.measured.value, row.measured.low, row.measured.high)
     label = (
-        f"predicted {predicted_text(row)}, measured {number(row.measured.value)} "
-        f"[{number(row.measured.low)}, {number(row.measured.high)}]: {row.outcome}; {scale} axis"
+        f"predicted {predicted_text(row)}, measured {value} [{low}, {high}]: {row.outcome}; "
+        f"{scale} axis from {first} to {last}"
     )
     return Markup(
-        f'<svg class="mini outcome {row.outcome}" viewBox="0 0 {_WIDTH} {_ROW}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
+        f'<svg class="mini outcome {row.outcome}" viewBox="0 0 {_WIDTH} {_ROW + _BELOW}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 
@@ -83,8 +95,25 @@ def predicted_text(row: JudgedPrediction) -> str:
     return " to ".join(number(end) for end in (row.low, row.high) if end is not None) or "anything"
 
 
-def _axis(row: JudgedPrediction) -> tuple[Callable[[float], float], str]:
-    """Where a value lies in the figure, with a margin on both sides for what is open; and the kind of axis."""
+def _told_apart(first: float, last: float) -> tuple[str, str]:
+    """Both ends of an axis in as few digits as tell them apart."""
+    for digits in range(2, 6):
+        texts = _rounded(first, digits), _rounded(last, digits)
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def _rounded(value: float, digits: int) -> str:
+    return number(float(f"{value:.{digits}g}"), digits)
+
+
+Axis = tuple[Callable[[float], float], Callable[[float], float], str]
+
+
+def _axis(row: JudgedPrediction) -> Axis:
+    """Where a value lies in the figure, with a margin on both sides for what is open; which value lies where; and the
+    kind of axis."""
     candidates = (row.low, row.high, row.measured.value, row.measured.low, row.measured.high)
     values = [value for value in candidates if value is not None and math.isfinite(value)] or [0.0]
     low, high = min(values), max(values)
@@ -93,7 +122,18 @@ def _axis(row: JudgedPrediction) -> tuple[Callable[[float], float], str]:
     start, end = transform(low), transform(high)
     margin = 0.2 * (end - start) or 0.2 * (abs(start) or 1.0)
     start, end = start - margin, end + margin
-    return lambda value: _WIDTH * (transform(value) - start) / (end - start), "logarithmic" if logarithmic else "linear"
+    if not logarithmic and low > 0:  # where nothing negative was predicted or measured, none is on the axis
+        start = max(start, 0.0)
+    back: Callable[[float], float] = _exp if logarithmic else float
+    return (
+        lambda value: _WIDTH * (transform(value) - start) / (end - start),
+        lambda at: back(start + at / _WIDTH * (end - start)),
+        "logarithmic" if logarithmic else "linear",
+    )
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 709 else math.inf
 
 
 def _short(value: float) -> str:

@@ -28,6 +28,7 @@ from sensverify.mathematics import number
 from sensverify.palette import INK as _INK
 from sensverify.palette import RULE as _RULE
 from sensverify.palette import SERIES as _SERIES
+from sensverify.palette import group_of, group_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 4.6, 2.9  # inches; shown 340 pixels wide, 9 pt is 9 pixels
 _Y_LABEL = 28  # letters that fit beside the axis when a legend stands above it
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), "-")
 _PAGE_COLOURS = {
     _INK: "currentColor",
     _RULE: "var(--rule, #8884)",
@@ -153,11 +153,12 @@ def _histogram(exhibit: Histogram, figure: Figure, axes: Axes) -> list[str]:
     groups = {name: _drawable(values, log=exhibit.log_x) for name, values in exhibit.groups.items()}
     pooled = np.concatenate([*groups.values(), np.empty(0)])
     edges = _edges(pooled, log=exhibit.log_x)
-    for i, (name, values) in enumerate(groups.items()):
+    styles = group_styles(groups)
+    for name, values in groups.items():
         if not len(values):
             continue
         share = np.histogram(values, edges)[0] / len(values)
-        colour, dashes = _SERIES[i % len(_SERIES)], _DASHES[i % len(_DASHES)]
+        colour, dashes = styles[name]
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.22, linewidth=0)
         axes.stairs(share, edges, color=colour, linestyle=dashes, linewidth=1.3, label=name)
         axes.axvline(float(np.median(values)), color=colour, linestyle=(0, (1, 1.5)), linewidth=1)
@@ -173,14 +174,17 @@ def _histogram(exhibit: Histogram, figure: Figure, axes: Axes) -> list[str]:
 
 def _intervals(exhibit: Intervals, axes: Axes) -> list[str]:
     dropped = 0
+    grouped = any(group_of(row.name) for row in exhibit.rows)  # rows that are groups have their colours
+    styles = group_styles(row.name for row in exhibit.rows)
     for position, row in enumerate(exhibit.rows):
         ends = [row.value, row.low, row.high]
+        colour = _SERIES[0] if not grouped else styles[row.name][0] if group_of(row.name) else _INK
         kept = _drawable(ends, log=exhibit.log_x)
         dropped += len(ends) - len(kept)
         if len(kept) == len(ends):
-            axes.plot([row.low, row.high], [position, position], color=_SERIES[0], solid_capstyle="butt")
+            axes.plot([row.low, row.high], [position, position], color=colour, solid_capstyle="butt")
         if len(_drawable([row.value], log=exhibit.log_x)):
-            axes.plot([row.value], [position], "o", color=_SERIES[0], markersize=4.5)
+            axes.plot([row.value], [position], "o", color=colour, markersize=4.5)
     axes.set_yticks(range(len(exhibit.rows)), [_wrapped(row.name) for row in exhibit.rows])
     axes.set_ylim(len(exhibit.rows) - 0.4, -0.6)  # first row on top
     axes.tick_params(axis="y", length=0)
@@ -199,11 +203,12 @@ def _curve(exhibit: Curve, figure: Figure, axes: Axes) -> list[str]:
     x = np.asarray(exhibit.x, dtype=float)
     visible = np.isfinite(x) & ((x > 0) | (not exhibit.log_x))
     dropped = 0
-    for i, (name, series) in enumerate(exhibit.series.items()):
+    styles = group_styles(exhibit.series)
+    for name, series in exhibit.series.items():
         y = np.asarray(series, dtype=float)
         keep = visible & np.isfinite(y) & ((y > 0) | (not exhibit.log_y))
         dropped += int((~keep).sum())
-        colour, dashes = _SERIES[i % len(_SERIES)], _DASHES[i % len(_DASHES)]
+        colour, dashes = styles[name]
         marker = "o" if len(x) <= 15 else ""
         y_shown = np.where(keep, y, np.nan)  # a gap, not a bridge, where a value is missing
         axes.plot(x, y_shown, color=colour, linestyle=dashes, marker=marker, markersize=3.5, label=name)
@@ -213,7 +218,8 @@ def _curve(exhibit: Curve, figure: Figure, axes: Axes) -> list[str]:
     axes.set_xlabel(exhibit.x_label)
     axes.set_ylabel(textwrap.fill(exhibit.y_label, _Y_LABEL))
     axes.grid(axis="y")
-    _scale(axes, "x", log=exhibit.log_x)
+    whole = bool(visible.any()) and bool((x[visible] == np.round(x[visible])).all())
+    _scale(axes, "x", log=exhibit.log_x, integer=whole)
     _scale(axes, "y", log=exhibit.log_y)
     _legend(figure, axes)
     shaded = ["Shaded: intervals."] if exhibit.bands else []
@@ -249,13 +255,13 @@ def _edges(values: np.ndarray[Any, np.dtype[np.float64]], *, log: bool) -> Seque
     return list(np.power(10.0, edges) if log else edges)
 
 
-def _scale(axes: Axes, name: Literal["x", "y"], *, log: bool) -> None:
-    """Few ticks, and numbers written as in the text beside the plot."""
+def _scale(axes: Axes, name: Literal["x", "y"], *, log: bool, integer: bool = False) -> None:
+    """Few ticks, whole ones where only whole numbers can be met, and numbers written as in the text beside the plot."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis = axes.xaxis if name == "x" else axes.yaxis
     if not (log and math.isfinite(axis.get_minpos())):  # no positive value: nothing to take logarithms of
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=integer))
     else:
         axes.set(**{f"{name}scale": "log"})
         low, high = sorted(axis.get_view_interval())

@@ -11,9 +11,7 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
-import dataclasses
 import datetime
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -28,20 +26,20 @@ from markupsafe import Markup
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from sensverify import exhibits, plots
+from sensverify import exhibits
 from sensverify.claims import Run
-from sensverify.errors import InputError, MissingExtraError
-from sensverify.plain_data import decode
+from sensverify.entries import ABOUT_MODELS, SHIPPED, Entry
+from sensverify.entries import EXHIBITS as EXHIBITS
+from sensverify.entries import VERDICTS as VERDICTS
+from sensverify.entries import entries as entries_of
+from sensverify.entries import lay_out as lay_out
+from sensverify.errors import InputError
 from sensverify.templates import render, source
+from sensverify.terms import elsewhere, terms_in, words
 from sensverify.verdicts import SCHEMA_VERSION, Status, Verdict, to_plain
 
-VERDICTS, EXHIBITS, PAGE = "verdicts.json", "exhibits.json", "report.html"
+PAGE = "report.html"
 _PACKAGES = ("torch", "numpy", "sympy", "transformers")
-_CLAIM_KEYS: dict[str, type | tuple[type, ...]] = {
-    "id": str, "suite": str, "statement": str, "source": str, "status": str, "expected": str,
-    "evidence": dict, "witness": (dict, type(None)), "seed": int, "seconds": (int, float),
-}  # fmt: skip
-_SHOWN_APART = ("reason", "remedy", "false_twins_refuted")
 _COLOURS = {
     Status.PROVED: "green",
     Status.SUPPORTED: "cyan",
@@ -197,51 +195,6 @@ def summary_line(verdicts: Sequence[Verdict]) -> str:
 # --- The page -------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Shown:
-    """An exhibit to lay out; a plot has its numbers in ``table`` and, with matplotlib, its ``drawing``."""
-
-    uid: str
-    exhibit: exhibits.Exhibit
-    drawing: plots.Drawing | None
-    table: exhibits.Table | None
-    remedy: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A claim as the page shows it: its record, and what ``exhibits.json`` adds."""
-
-    record: Mapping[str, Any]
-    anchor: str
-    formula: str
-    hypotheses: tuple[str, ...]
-    shown: tuple[_Shown, ...]
-    judged: tuple[exhibits.JudgedPrediction, ...]
-
-    @property
-    def evidence(self) -> dict[str, Any]:
-        """What is folded below the figures; reasons, remedies, twins and predictions have places of their own."""
-        apart = {*_SHOWN_APART, *((exhibits.JUDGED,) if self.judged else ())}
-        return {key: item for key, item in self.record["evidence"].items() if key not in apart}
-
-    @property
-    def status(self) -> Status:
-        return Status(self.record["status"])
-
-    @property
-    def expected(self) -> Status:
-        return Status(self.record["expected"])
-
-    @property
-    def as_expected(self) -> bool:
-        return self.status is self.expected
-
-    @property
-    def differs(self) -> bool:
-        return self.status.differs_from(self.expected)
-
-
 def write_html(directory: Path) -> Path:
     """Draw ``report.html`` from the two JSON files in ``directory``; the same files give the same bytes.
 
@@ -250,10 +203,10 @@ def write_html(directory: Path) -> Path:
     verdicts = _read_document(directory / VERDICTS)
     shown = _read_document(directory / EXHIBITS)
     try:
-        entries = _entries(verdicts, shown)
+        entries = entries_of(verdicts, shown)
     except (ValueError, OverflowError) as error:
         _refuse(directory, str(error))
-    suites: dict[str, list[_Entry]] = {}
+    suites: dict[str, list[Entry]] = {}
     for entry in entries:
         suites.setdefault(entry.record["suite"], []).append(entry)
     galleries = {
@@ -263,6 +216,8 @@ def write_html(directory: Path) -> Path:
         if isinstance(shown.exhibit, exhibits.DirectionGallery)
     }
     judged = [(entry, row) for entry in entries for row in entry.judged]
+    texts = [*words(verdicts["claims"]), *words(shown)]
+    model = verdicts["environment"].get("model")
     # Only a page with something to browse carries a script; its hash in the page's policy lets no other run.
     script = source("report.js") if galleries else ""
     page = render(
@@ -274,7 +229,12 @@ def write_html(directory: Path) -> Path:
         script_digest=Markup(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         entries=entries,
         suites=suites,
-        differing=[entry for entry in entries if entry.differs],
+        differing=[entry for entry in entries if entry.alarming],
+        unlike=[entry for entry in entries if entry.differs and not entry.alarming],
+        foreign=any(entry.elsewhere for entry in entries),
+        subject=("the shipped model" if model == SHIPPED else model) if ABOUT_MODELS in suites else None,
+        terms=terms_in(texts),
+        not_here=elsewhere(texts, [entry.record["id"] for entry in entries]),
         skipped=sum(entry.status is Status.SKIPPED for entry in entries),
         tally={status: n for status in Status if (n := sum(entry.status is status for entry in entries))},
         environment=verdicts["environment"],
@@ -308,71 +268,3 @@ def _refuse(path: Path, got: str) -> NoReturn:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
-
-
-def _entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[_Entry]:
-    """The claims of both documents, joined. Raises ``ValueError`` for anything that we would not write."""
-    records, extra, drawn = verdicts.get("claims"), shown.get("claims"), shown.get("exhibits")
-    if not isinstance(records, list) or not isinstance(verdicts.get("environment"), dict):
-        raise ValueError(f"no list of claims with an environment in {VERDICTS}")
-    if not isinstance(extra, dict) or not isinstance(drawn, dict):
-        raise ValueError(f"no formulas and exhibits by claim in {EXHIBITS}")
-    entries: list[_Entry] = []
-    for position, record in enumerate(records):
-        _check_record(record, position)
-        identity = record["id"]
-        about = extra.get(identity, {"formula": "", "hypotheses": []})
-        if not isinstance(about, dict) or not isinstance(about.get("formula"), str):
-            raise ValueError(f"no formula of claim {identity} in {EXHIBITS}")
-        hypotheses = about.get("hypotheses")
-        if not isinstance(hypotheses, list) or not all(isinstance(item, str) for item in hypotheses):
-            raise ValueError(f"no hypotheses of claim {identity} in {EXHIBITS}")
-        items = drawn.get(identity, [])
-        if not isinstance(items, list):
-            raise ValueError(f"no list of exhibits of claim {identity} in {EXHIBITS}")
-        anchor = re.sub(r"[^A-Za-z0-9._-]+", "-", identity) or str(position)
-        if any(anchor == entry.anchor for entry in entries):
-            anchor = f"{anchor}-{position}"
-        draw = functools.partial(lay_out, anchor=anchor)
-        entry = _Entry(
-            record=record,
-            anchor=anchor,
-            formula=about["formula"],
-            hypotheses=tuple(hypotheses),
-            shown=tuple(draw(exhibits.from_json(item), index=i) for i, item in enumerate(items, 1)),
-            judged=_judged(record["evidence"]),
-        )
-        entries.append(entry)
-    return entries
-
-
-def _judged(evidence: Mapping[str, Any]) -> tuple[exhibits.JudgedPrediction, ...]:
-    """The predictions under their key of the evidence; none if anything else stands there, which is shown as it is."""
-    try:
-        rows = decode(evidence.get(exhibits.JUDGED, ()), Sequence[exhibits.JudgedPrediction], exhibits.JUDGED)
-    except ValueError:
-        return ()
-    return tuple(rows)
-
-
-def _check_record(record: Any, position: int) -> None:
-    if not isinstance(record, dict) or set(record) != set(_CLAIM_KEYS):
-        raise ValueError(f"claim number {position + 1} has not the keys {', '.join(_CLAIM_KEYS)}")
-    for key, kind in _CLAIM_KEYS.items():
-        if not isinstance(record[key], kind) or isinstance(record[key], bool):
-            raise ValueError(f"{key} of claim number {position + 1} is {record[key]!r}"[:200])
-    for key in ("status", "expected"):
-        if record[key] not in set(Status):
-            raise ValueError(f"{key} of {record['id']} is {record[key]!r}, none of {', '.join(Status)}")
-
-
-def lay_out(exhibit: exhibits.Exhibit, *, anchor: str, index: int) -> _Shown:
-    """An exhibit for the macros of the templates: a plot if it can be drawn here, its numbers either way."""
-    drawing, remedy, uid = None, None, f"plot-{anchor}-{index}"
-    try:
-        drawing = plots.draw(exhibit, uid=uid)
-    except MissingExtraError as error:
-        remedy = error.remedy
-    return _Shown(
-        uid=uid.removeprefix("plot-"), exhibit=exhibit, drawing=drawing, table=plots.as_table(exhibit), remedy=remedy
-    )

@@ -1,7 +1,7 @@
 """What a check may conclude, and how it is written down.
 
 A check returns a :class:`Finding`; the runner adds seed and time and makes it a :class:`Verdict`.
-``REFUTED`` always carries a witness that can be re-checked by itself.
+``REFUTED`` always carries a witness: an object that can be re-checked by itself, or what was measured and predicted.
 """
 
 from __future__ import annotations
@@ -42,11 +42,16 @@ class Status(enum.StrEnum):
 _MEANINGS = {
     Status.PROVED: "Every step was checked by machine, symbolically or by certificate.",
     Status.SUPPORTED: "Tested with the draws, seeds and intervals given; not proved.",
-    Status.REFUTED: "False as stated: the attached witness can be re-checked by itself.",
+    Status.REFUTED: "False as stated; the witness attached says why.",
     Status.INCONCLUSIVE: "The evidence does not decide it.",
     Status.SKIPPED: "Not run; the reason is given.",
     Status.ERROR: "The check itself failed; nothing is known about the claim.",
 }
+
+REFUTED_EXACTLY = "False as stated: the attached witness can be re-checked by itself."
+REFUTED_BY_MEASUREMENT = (
+    "False of what was measured: the whole interval lies outside what was predicted. To check it, measure again."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,11 @@ import pytest
 
 from sensverify import plots
 from sensverify.exhibits import Arrows, Table
-from sensverify.palette import INK, SERIES
+from sensverify.palette import GROUP_STYLES, INK, SERIES
 
 pytest.importorskip("matplotlib")
+
+FEATURES = GROUP_STYLES["features"][0]
 
 
 def arrows(groups, **options):
@@ -65,7 +67,7 @@ def test_tips_lie_where_the_numbers_say_to_one_scale_in_both_directions():
 
 def test_a_pentagon_is_seen_as_one():
     svg = drawn(arrows({"features": pentagon()})).svg
-    seen = tips(svg, SERIES[0]) - origin(svg, SERIES[0])
+    seen = tips(svg, FEATURES) - origin(svg, FEATURES)
     assert np.hypot(*seen.T) == pytest.approx([np.hypot(*seen[0])] * 5, abs=0.05)
     turns = np.diff(np.unwrap(np.arctan2(-seen[:, 1], seen[:, 0])))
     assert np.degrees(turns) == pytest.approx([72] * 4, abs=0.1)
@@ -74,7 +76,7 @@ def test_a_pentagon_is_seen_as_one():
 def test_the_unit_circle_passes_through_the_tips_of_unit_arrows():
     svg = drawn(arrows({"features": pentagon()}, unit_circle=True)).svg
     (circle,) = (line for line in shapes(svg, "currentColor", filled=False) if len(line) > 20)
-    centre, reach = origin(svg, SERIES[0]), tips(svg, SERIES[0])
+    centre, reach = origin(svg, FEATURES), tips(svg, FEATURES)
     radius = np.hypot(*(reach[0] - centre))
     assert np.hypot(*(circle - centre).T) == pytest.approx([radius] * len(circle), abs=0.1)
     assert INK not in svg
@@ -83,12 +85,12 @@ def test_the_unit_circle_passes_through_the_tips_of_unit_arrows():
 def test_an_outline_is_one_closed_line_below_the_arrows():
     corners = pentagon(2.0)
     svg = drawn(arrows({"features": pentagon()}, outlines={"SeS": corners})).svg
-    line = max(shapes(svg, SERIES[1], filled=False), key=len)
+    line = max(shapes(svg, SERIES[0], filled=False), key=len)
     assert len(line) == 6
     assert line[0] == pytest.approx(line[-1])
-    centre, reach = origin(svg, SERIES[0]), tips(svg, SERIES[0])
+    centre, reach = origin(svg, FEATURES), tips(svg, FEATURES)
     assert line[:5] - centre == pytest.approx(2 * (reach - centre), abs=0.05)
-    assert svg.index(SERIES[1]) < svg.index(SERIES[0])
+    assert svg.index(SERIES[0]) < svg.index(FEATURES)
 
 
 def test_everything_is_inside_the_picture():
@@ -108,15 +110,15 @@ def test_groups_that_lie_on_each_other_stay_visible():
     exhibit = arrows({name: pentagon() for name in ("features", "found", "random")})
     svg = drawn(exhibit).svg
     styles = {
-        i: next(
+        name: next(
             p.get("style") for p in ET.fromstring(svg).iter("path") if f"stroke: var(--series-{i}," in p.get("style")
         )
-        for i in (1, 2, 3)
+        for name, i in (("features", 3), ("found", 1), ("random", 6))  # groups of directions have colours of their own
     }
-    widths = [float(re.search(r"stroke-width: ([\d.]+)", styles[i])[1]) for i in (1, 2, 3)]
+    widths = [float(re.search(r"stroke-width: ([\d.]+)", styles[name])[1]) for name in exhibit.groups]
     assert widths == sorted(widths, reverse=True)
     assert len(set(widths)) == 3
-    assert ["stroke-dasharray" in styles[i] for i in (1, 2, 3)] == [False, True, True]
+    assert ["stroke-dasharray" in styles[name] for name in exhibit.groups] == [False, True, True]
     text = [element.text for element in ET.fromstring(svg).iter("text")]
     assert [word for word in text if word in exhibit.groups] == ["features", "found", "random"]
 

@@ -48,6 +48,7 @@ FULL_CARD = dataclasses.replace(
     rule=FoundRule(text="after x", accuracy=0.8, low=0.7, high=0.9),
     presence_share=0.01,
     presences=PresenceCounts(low=-1.0, high=1.0, counts=(1, 0, 5)),
+    lowest=(Excerpt(before="a ", token="dog", after="", presence=-0.4),),
 )
 JUDGEMENT = JudgedPrediction(
     id="PY-4", quantity="ratio", low=1.5, high=None, measured=Estimate(value=3.0, low=2.0, high=4.0), outcome="inside",
@@ -104,11 +105,12 @@ def test_numbers_that_json_lacks_come_back():
 
 def test_a_card_written_before_there_were_groups_is_one_of_those_found():
     card = DirectionGallery(title="", caption="", cards=(CARD,)).to_json()["cards"][0]
-    new = {"group", "ratio", "rule", "presence_share", "presences"}
+    new = {"group", "ratio", "rule", "presence_share", "presences", "lowest"}
     old = {key: value for key, value in card.items() if key not in new}
     gallery = from_json({"kind": "directions", "title": "", "caption": "", "cards": [old, FULL_CARD_JSON]})
     assert gallery.groups == {"found": 1, "SAE": 1}
     assert gallery.cards[0].rule is None
+    assert gallery.cards[0].lowest == ()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,7 @@ def test_a_card_written_before_there_were_groups_is_one_of_those_found():
         ({"rule": "x"}, r"cards\[0\].rule"),
         ({"ratio": "high"}, r"cards\[0\].ratio"),
         ({"group": None}, r"cards\[0\].group"),
+        ({"lowest": [{"before": "a"}]}, r"cards\[0\].lowest\[0\]"),
         ({"presences": {"low": 0, "high": 1, "counts": []}}, "counts of bins"),
         ({"presences": {"low": 0, "high": 1, "counts": [-1]}}, "counts of bins"),
         ({"presences": {"low": 1, "high": 1, "counts": [1]}}, "counts of bins"),

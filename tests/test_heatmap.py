@@ -104,3 +104,41 @@ def test_a_small_heatmap_is_told_cell_by_cell_and_a_large_one_by_counts():
     assert [list(row) for row in large.rows] == [["even", 200, 0.5], ["odd", 200, 0.5]]
     numbers = plots.as_table(heatmap([[float(j) for j in range(21)] for _ in range(3)]))
     assert list(numbers.rows[0]) == [63, 0.0, 5.0, 10.0, 15.0, 20.0]
+
+
+@pytest.mark.parametrize("size", [1, 8, 9, 30, 200, 300])
+def test_a_tick_stands_in_the_middle_of_a_cell(size, monkeypatch):
+    from matplotlib.axis import Axis
+
+    asked = []
+    real = Axis.set_ticks
+    monkeypatch.setattr(
+        Axis,
+        "set_ticks",
+        lambda self, ticks, *rest, **kw: (asked.append(list(ticks)), real(self, ticks, *rest, **kw))[1],
+    )
+    drawn(heatmap(np.zeros((size, size)).tolist(), categories=("a",)))
+    across, down = asked[-2:]
+    assert across == down
+    assert all(place % 1 == 0.5 for place in across)
+    assert across[0] == 0.5
+    assert 1 <= len(across) <= 8
+
+
+def test_labels_that_are_too_many_are_thinned_not_dropped():
+    names = [f"d{i}" for i in range(40)]
+    svg = drawn(heatmap(np.zeros((40, 40)).tolist(), rows=names, columns=names)).svg
+    words = [element.text for element in ET.fromstring(svg).iter("text")]
+    assert words.count("d0") == words.count("d10") == 2
+    assert "d11" not in words
+
+
+def test_zero_is_marked_on_a_scale_that_crosses_it():
+    assert "The line on the scale marks 0." in drawn(heatmap([[-1.0, 1.0]])).notes
+    assert drawn(heatmap([[0.5, 1.0]])).notes == ()
+
+
+def test_cells_are_numbered_alike_in_the_table_and_on_the_axes():
+    table = plots.as_table(heatmap([[1.0, 2.0], [3.0, 4.0]]))
+    assert list(table.columns) == ["down", "0", "1"]
+    assert [row[0] for row in table.rows] == ["0", "1"]

@@ -237,7 +237,8 @@ def test_every_kind_of_exhibit_is_drawn(full):
         assert exhibit.title in page.text
     plotted = Histogram | Intervals | Curve | Heatmap | Arrows
     miniature = 2  # a histogram of presence, a prediction beside its outcome
-    assert page.tags.count("svg") == 2 * (miniature + sum(isinstance(e, plotted) for e in EXAMPLES))
+    # The second claim has the same exhibits: it leads to them.
+    assert page.tags.count("svg") == miniature + sum(isinstance(e, plotted) for e in EXAMPLES)
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert "SeS. c" in labels
     assert "math" in page.tags
@@ -296,10 +297,10 @@ def test_figures_come_first_and_long_evidence_is_folded_below_them(tmp_path):
     evidence = {f"figure_{i}": i / 7 for i in range(13)}
     page = written(tmp_path, verdict(evidence=evidence, exhibits=EXAMPLES[1:2]), verdict("LN-2", evidence={"few": 1}))
     first, second = page.split('<article id="LN-2"')
-    assert first.index("<svg") < first.index('<details class="evidence">')
+    assert first.index("<svg") < first.index('<details class="evidence" id="evidence-LN-1">')
     assert "Evidence: 13 rows" in Page(first).text
     assert "figure 12" in Page(first).text  # folded, not left out: a browser opens it without a script
-    assert '<details class="evidence" open>' in second
+    assert '<details class="evidence" id="evidence-LN-2" open>' in second
 
 
 def test_a_claim_without_evidence_has_nothing_to_fold(tmp_path):
@@ -434,6 +435,21 @@ def test_far_apart_ends_are_drawn_on_a_logarithmic_axis_and_say_so():
     assert "linear axis" in drawn(judgement(None, 1.0, 0.0))[3]
 
 
+def strip_texts(row):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawn(row)[3])
+
+
+def test_the_axis_of_a_prediction_carries_its_ends_and_says_when_it_is_logarithmic():
+    assert strip_texts(judgement(1.0, None, 2.0, (1.5, 3.0))) == ["0.6", "3.4"]
+    assert strip_texts(judgement(None, 1e-6, 1e-12)) == ["6.3×10⁻¹⁴", "1.6×10⁻⁵", "log scale"]
+    assert strip_texts(judgement(-1.0, None, 1.0)) == ["−1.4", "1.4", "0"]
+    assert len(set(strip_texts(judgement(1000.0, None, 1000.5)))) == 2  # ends that two digits do not tell apart
+
+
+def test_the_axis_of_a_positive_quantity_does_not_reach_below_zero():
+    assert strip_texts(judgement(1.0, None, 20.0, (15.0, 28.0)))[0] == "0"
+
+
 def test_what_could_not_be_measured_has_no_dot():
     row = {**judgement(1.0, None, 2.0), "measured": {"value": "nan", "low": "nan", "high": "inf"}}
     assert drawn(row)[2] is None
@@ -465,9 +481,21 @@ def test_estimates_in_a_table_have_their_intervals_in_a_column_of_their_own(tmp_
     cells = [len(re.findall("<td", row)) for row in re.findall(r"<tr>(<td.*?)</tr>", body, re.DOTALL)]
     assert cells == [4, 4, 4]
     text = Page(page).text.replace(" ", "")
-    assert "3.000[2.500,3.500]" in text
+    assert "3.00[2.50,3.50]" in text  # two digits of half the interval
     assert "0.1235[0.1000,∞]" in text
     assert 'title="0.123456">0.1235</span>' in page
+
+
+def test_estimates_written_as_text_stand_in_columns_as_well(tmp_path):
+    table = Table(title="T", caption="c", columns=("group", "ratio"), rows=(("a", "1 [0.94, 1.07]"), ("b", "")))
+    page = written(tmp_path, verdict(exhibits=(table,)))
+    assert '<td class="number value">1.00</td><td class="bounds">[0.94, 1.07]</td>' in page
+
+
+def test_the_formula_of_py_7_shows_both_halves_of_the_claim():
+    formula = next(claim.formula for claim in claims_with_formulas() if claim.id == "PY-7")
+    assert "median" in formula
+    assert "lambda" in formula
 
 
 def test_drawing_again_gives_the_same_bytes(tmp_path, run_directory):

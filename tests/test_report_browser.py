@@ -219,7 +219,7 @@ def test_the_tree_for_screen_readers_names_the_parts(opened):
     live = [n for n in nodes if n["role"].get("value") == "status"]
     assert any(p["name"] == "live" and p["value"]["value"] == "polite" for n in live for p in n["properties"])
     pictures = [name for role, name in named if role in ("image", "img") and name]
-    assert any(name.startswith("predicted at least 1.885, measured 4.2 [3.9, 4.6]: inside") for name in pictures)
+    assert any(name.startswith("predicted at least 1.885, measured 4.20 [3.90, 4.60]: inside") for name in pictures)
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -289,3 +289,103 @@ def test_sixty_claims_with_plots_and_three_hundred_directions_fit_in_five_megaby
     _, plotted, *_ = text.split(b"<article")
     assert plotted.count(b"<svg") == 3
     assert len(text) + 57 * len(plotted) < 5_000_000
+
+
+def size(driver, width, *, media="screen"):
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@pytest.mark.parametrize("paper", [673, 699])  # A4 and letter, 16 mm of margin on either side, in pixels of CSS
+def test_no_table_is_cut_by_the_edge_of_the_paper(chromium, page, paper):
+    driver = load(chromium, page)
+    try:
+        size(driver, paper, media="print")
+        script = """const right = document.documentElement.clientWidth;
+            const inside = (e) => e.getBoundingClientRect().right <= right + 1;
+            return [...document.querySelectorAll("table.data")].filter((t) => t.offsetHeight)
+                .map((t) => [t.tHead.innerText, inside(t) && [...t.querySelectorAll("td, th")].every(inside)])"""
+        tables = driver.execute_script(script)
+        assert len(tables) >= 2
+        assert [head for head, whole in tables if not whole] == []
+    finally:
+        size(driver, 1200)
+
+
+OVERLAPS = """const seen = [...document.querySelectorAll(".predictions tbody td, .predictions tbody th")]
+        .filter((cell) => cell.innerText.trim() && getComputedStyle(cell).position !== "absolute");
+    const boxes = seen.flatMap((cell) => {
+        const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        const range = document.createRange(), rects = [];
+        while (walker.nextNode()) if (walker.currentNode.parentElement.checkVisibility()) {
+            range.selectNodeContents(walker.currentNode); rects.push(...range.getClientRects());
+        }
+        return rects.filter((r) => r.width > 1 && r.height > 1).map((r) => [cell, r]);
+    });
+    const out = [];
+    for (const [a, p] of boxes) for (const [b, q] of boxes) {
+        if (a !== b && a.parentNode === b.parentNode && p.left < q.right - 1 && q.left < p.right - 1
+            && p.top < q.bottom - 3 && q.top < p.bottom - 3) out.push(a.innerText + " | " + b.innerText);
+    }
+    return out"""
+
+
+@pytest.mark.parametrize("width", [320, 400, 700, 960, 1000, 1280])
+def test_what_was_predicted_is_never_printed_over_what_was_measured(chromium, page, width):
+    driver = load(chromium, page, width=width)
+    assert driver.execute_script(OVERLAPS) == []
+
+
+def test_further_rows_of_one_prediction_are_low(chromium, page):
+    driver = load(chromium, page, width=1280)
+    heights = driver.execute_script(
+        "return [...document.querySelectorAll('.predictions tr.further')].map((row) => row.offsetHeight)"
+    )
+    assert len(heights) == 2 * 4  # on the ledger, and under the claim
+    assert max(heights) <= 60
+
+
+def test_an_interval_stands_on_one_line_beside_a_text_that_does_not_squeeze_the_row(chromium, page):
+    driver = load(chromium, page, width=400)
+    heights = driver.execute_script(
+        "return [...document.querySelectorAll('table.data tbody tr')].map((row) => row.offsetHeight)"
+    )
+    assert heights
+    assert max(heights) <= 70
+
+
+def open_card(driver):
+    driver.find_elements("css selector", ".direction:not([hidden]) button")[0].click()
+    return driver.find_element("css selector", ".direction.open .card")
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_card_shows_both_ends_each_presence_on_one_line_and_explains_its_marks(chromium, page, width):
+    driver = load(chromium, page, width=width)
+    card = open_card(driver)
+    assert "most present" in card.text
+    assert "least present" in card.text
+    presences = card.find_elements("css selector", ".presence")
+    assert [float(p.text.replace("−", "-")) < 0 for p in presences] == [False] * 6 + [True] * 4
+    lines = """const range = document.createRange(); range.selectNodeContents(arguments[0]);
+        return new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size"""
+    assert {driver.execute_script(lines, p) for p in presences} == {1}
+    widths = "const e = arguments[0]; return e.scrollWidth <= e.clientWidth"
+    assert all(driver.execute_script(widths, p) for p in presences)
+    legend = driver.find_element("css selector", ".browser .legend")
+    assert "where it is negative" in legend.text
+    colour = "return getComputedStyle(arguments[0]).backgroundColor"
+    sample = legend.find_element("css selector", "mark.against")
+    against = card.find_element("css selector", "mark.against")
+    plain = card.find_element("css selector", "mark:not(.against)")
+    hue = [driver.execute_script(colour, mark).split("(")[1].rsplit(",", 1)[0] for mark in (sample, against, plain)]
+    assert hue[0] == hue[1] != hue[2]
+
+
+def test_terms_are_opened_from_the_keyboard(opened):
+    tab_to(opened, ".terms summary")
+    press(opened, "ENTER")
+    terms = opened.find_element("css selector", ".terms")
+    assert terms.get_attribute("open") is not None
+    assert "The cosine between a direction and an activation" in terms.text

@@ -35,13 +35,15 @@ CLAIMS = (
         id="PY-2",
         statement=(
             "Giving an activation the direction of another context's, its norm kept, moves the next-token "
-            "distribution more than giving it that activation's norm, its direction kept: at 25, 50 and 75 % depth."
+            "distribution more than giving it that activation's norm, its direction kept: after each of the blocks "
+            "nearest to 25, 50 and 75 % of the depth."
         ),
         formula=(
             r"\mathrm{median}\, \frac{\mathrm{KL}(p(x) \,\|\, p(\|x\| \hat y))}"
             r"{\mathrm{KL}(p(x) \,\|\, p(\|y\| \hat x))} > 1"
         ),
         hypotheses=(
+            "never after the last block: two depths, or one, in a model of three blocks or two",
             "pairs of contexts from different windows, at the same position; never BOS, nor a window's first token",
             "directions and norms after centring; the distribution at the position itself",
             "sign tests over contexts, Holm's correction over depths; the order is that of the toy models",

@@ -10,7 +10,10 @@ CLAIMS = (
             "The presence of the found directions is sparse, and within the norm budget of RN-4, without any "
             "sparsity term in the search."
         ),
-        formula=r"\sum_i \rho_i^2 \leq \lambda_{\max}(G)",
+        formula=(
+            r"\operatorname{median}_i \Pr\bigl(|\rho_i| \geq 4/\sqrt d\bigr) \leq \pi_{\text{predicted}}, \qquad "
+            r"\sum_i \rho_i^2 \leq \lambda_{\max}(G)"
+        ),
         hypotheses=(
             "the directions of PY-4, at every held-out position but BOS",
             "width 64 at least: below, 4/√d is above 1/2, and hardly any direction can be present",

@@ -6,7 +6,9 @@ Everything is escaped unless it is :class:`markupsafe.Markup`. Filters shorten; 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import json
 import math
 import unicodedata
@@ -16,8 +18,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from sensverify.mathematics import display, number, prose
+from sensverify.exhibits import JudgedPrediction
+from sensverify.mathematics import display, prose
 from sensverify.miniatures import outcome_figure, predicted_text, presence_figure
+from sensverify.numerals import decimals_of, estimate_texts, number, numeric_cell, parsed_estimate, with_decimals
 
 _MOST_ITEMS, _MOST_KEYS, _MOST_TEXT, _LINE = 12, 40, 240, 84
 _SHAPELESS = ("Cc", "Cf", "Zl", "Zp")
@@ -47,11 +51,11 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     filters = (
-        abbreviated, aligned, display, estimates, grid, height, label, number, outcome_figure, percent, predicted_text,
-        presence_figure, prose, scalar, token, visible,
+        abbreviated, aligned, decimals, display, ends, estimates, grid, height, in_series, label, number,
+        outcome_figure, percent, predicted_text, presence_figure, prose, scalar, signed, token, visible,
     )  # fmt: skip
     environment.filters.update({function.__name__: function for function in filters})
-    environment.tests.update(scalar=is_scalar, scalars=is_scalars, interval=is_interval)
+    environment.tests.update(scalar=is_scalar, scalars=is_scalars, interval=is_interval, estimate=is_estimate)
     return environment
 
 
@@ -71,31 +75,64 @@ def is_interval(value: Any) -> bool:
     return isinstance(value, Mapping) and list(value) == ["value", "low", "high"]
 
 
+def is_estimate(value: Any) -> bool:
+    """Whether a cell of a table is an estimate, as a record or as text."""
+    return is_interval(value) or (isinstance(value, str) and parsed_estimate(value) is not None)
+
+
 def label(key: str) -> str:
     """A key of the evidence as words."""
     return str(key).replace("_", " ")
 
 
-def scalar(value: Any, *, padded: bool = False) -> Markup:
+def scalar(value: Any, *, decimals: int | None = None) -> Markup:
     """One JSON value as text; a shortened number carries its full value in the tooltip.
 
-    ``padded`` keeps zeros at the end, so that the numbers of a column have one length.
+    ``decimals``, zeros included, are those of a column; without, a number has as many as it needs.
     """
     if value is None:
         return Markup("—")
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
     if isinstance(value, int | float):
-        shown, full = aligned(value, 4) if padded else number(value), repr(value)
-        short = shown.rstrip("0").rstrip(".") if padded and "." in shown else shown
-        if short.replace("−", "-") == full.removesuffix(".0"):
-            return escape(shown)
-        return Markup('<span title="{}">{}</span>').format(full, shown)
-    if padded and value in ("inf", "-inf", "nan"):  # how strict JSON carries them
-        return escape(number(float(value)))
+        return _with_tooltip(value, number(value) if decimals is None else with_decimals(value, decimals))
     if "\n" in value:
         return Markup('<pre tabindex="0">{}</pre>').format(value)
-    return escape(value)
+    written = parsed_estimate(value)
+    return escape(numeric_cell(value) if written is None else f"{written[0]} [{written[1]}, {written[2]}]")
+
+
+def ends(estimate: Mapping[str, Any] | str) -> tuple[Markup, Markup]:
+    """An estimate and its interval as text, all three to the digits that the interval leaves; no interval if none.
+
+    An estimate that was written as text, ``1.4 [1.26, 1.82]``, keeps its interval.
+    """
+    if isinstance(estimate, str):
+        written = parsed_estimate(estimate)
+        assert written is not None  # is_interval
+        return escape(written[0]), Markup("[{}, {}]").format(*written[1:])
+    values = [float(estimate[name]) for name in ("value", "low", "high")]  # strict JSON carries infinity as a word
+    value, low, high = map(_with_tooltip, values, estimate_texts(*values))
+    return value, Markup("") if values[1] == values[2] else Markup("[{}, {}]").format(low, high)
+
+
+def decimals(rows: Sequence[Sequence[Any]]) -> list[int | None]:
+    """For each column of a table the decimals of its numbers, where they share a form."""
+    return [decimals_of(cell for cell in column if not isinstance(cell, bool)) for column in zip(*rows, strict=True)]
+
+
+def _with_tooltip(value: float, shown: str) -> Markup:
+    """The whole value where ``shown`` is not all of it."""
+    full = repr(value).removesuffix(".0")
+    short = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    if short.replace("−", "-") == full or not math.isfinite(value):
+        return escape(shown)
+    return Markup('<span title="{}">{}</span>').format(repr(value), shown)
+
+
+def signed(value: float) -> str:
+    """A presence with its sign and two decimals, so that a column of them reads as one."""
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else number(value)
 
 
 def percent(share: float) -> str:
@@ -132,7 +169,7 @@ def token(text: str, *, blank_only: bool = False) -> str:
 
 def estimates(rows: Sequence[Sequence[Any]]) -> list[bool]:
     """For each column of a table whether it holds an estimate with its interval anywhere."""
-    return [any(map(is_interval, column)) for column in zip(*rows, strict=True)]
+    return [any(map(is_estimate, column)) for column in zip(*rows, strict=True)]
 
 
 def grid(value: Any) -> tuple[list[str], list[list[Any]]] | None:
@@ -163,6 +200,35 @@ def height(value: Any) -> int:
     if not isinstance(value, Mapping) and len(value) > 8:
         return 1  # folded, see evidence.html.j2
     return max(1, sum(map(height, value.values() if isinstance(value, Mapping) else value)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """A row among those of one prediction: what only it says, and, with the first, what all of them share."""
+
+    first: bool
+    many: bool
+    own: str
+    shared: str
+
+
+def in_series(rows: Sequence[JudgedPrediction], claims: Sequence[str] | None = None) -> list[Place]:
+    """The place of each row; rows that follow each other with one prediction (and claim) are a series."""
+
+    def key(index: int) -> tuple[str, ...]:
+        row = rows[index]
+        return (claims[index] if claims else "", row.id, row.quantity, row.derived_from, row.origin)
+
+    places: list[Place] = []
+    for _, indices in itertools.groupby(range(len(rows)), key=key):
+        parts = [rows[index].of.split(", ") for index in indices]
+        count = 0
+        while len(parts) > 1 and count + 1 < min(map(len, parts)) and len({each[-1 - count] for each in parts}) == 1:
+            count += 1
+        shared = ", ".join(parts[0][len(parts[0]) - count :])
+        own = [", ".join(each[: len(each) - count]) for each in parts]
+        places += [Place(first=i == 0, many=len(parts) > 1, own=text, shared=shared) for i, text in enumerate(own)]
+    return places
 
 
 def abbreviated(value: Any) -> tuple[str, bool]:

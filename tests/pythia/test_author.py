@@ -169,6 +169,12 @@ def test_every_ingredient_is_measured_on_the_same_directions_and_windows(run):
     assert same[FOLDED]["mean_random"] == pytest.approx(same[OURS]["mean_random"], rel=0.1)
     assert same[UNIT]["null_share"]["value"] > 0.01
     assert later[UNIT]["null_share"]["value"] < 0.01
+    assert finding.exhibits[0].rows[0][-1] == "less than 0.1 %"
+    assert finding.exhibits[0].rows[-1][-1].startswith(f"{100 * same[PUBLISHED]['null_share']['value']:.2g} % [")
+    shares = [figures[PUBLISHED]["null_share"]["value"] for figures in (same, later)]
+    told = [f"{100 * share:.2g} %" if share >= 0.001 else "less than 0.1 %" for share in shares]
+    assert f"{told[0]} at the same token, {told[1]} one token later" in finding.exhibits[-1].caption
+    assert f"Of the published score it is {told[0]}, of ours less than 0.1 %" in finding.exhibits[0].caption
     assert check_ours(run).status is Status.REFUTED
     assert check_next_token(run).status is Status.REFUTED
 

@@ -15,6 +15,7 @@ from pythia.causal import (
     PINNED,
     WEIGHTS,
     Measured,
+    against_random,
     check_agreement,
     check_reversed,
     difference,
@@ -37,7 +38,7 @@ from pythia.loading import load_model
 from pythia.next_token import NextTokenReadout
 from sensverify.claims import Run, Subject
 from sensverify.geometry import Centring, random_directions
-from sensverify.statistics import seed_mean
+from sensverify.statistics import Interval, seed_mean
 from sensverify.verdicts import Status
 
 pytest.importorskip("transformers")
@@ -186,6 +187,25 @@ def test_one_reading_of_something_else_refutes_the_claim_and_is_named(odd):
     assert odd in finding.witness["pair"]
     untouched = next(name for name in finding.evidence["pairs"] if odd not in name)
     assert finding.evidence["pairs"][untouched]["beyond_chance"]["low"] > 0
+
+
+def test_captions_say_whether_found_directions_agree_more_than_random_ones():
+    more, alike, less = Interval(0.3, 0.2, 0.4), Interval(0.01, -0.1, 0.1), Interval(-0.3, -0.4, -0.2)
+    mixed = against_random({"a": more, "b": alike, "c": less})
+    assert "more than random ones in 1 of 3 judged rows and less in 1" in mixed
+    assert "-0.30 to +0.30" in mixed
+    assert "what any direction shows" in mixed
+    assert "any direction" not in against_random({"a": more})
+    assert against_random({}) == ""
+    found = made_up()[0].groups[compared.FOUND]
+    both = dataclasses.replace(made_up()[0], groups={compared.FOUND: found, compared.RANDOM: found})
+    intervals, table, heatmap = judge([both], seed=0).exhibits
+    for exhibit in (intervals, table):
+        assert "more than random ones in 0 of 3 judged rows and less in 0" in exhibit.caption
+    assert "by 1999 permutations, so that none is below 0.0005" in table.caption
+    assert heatmap.x_label.startswith("direction")
+    assert heatmap.y_label.startswith("direction")
+    assert list(heatmap.rows) == list(heatmap.columns) == [str(i) for i in range(12)]
 
 
 def test_few_directions_with_weak_agreement_decide_nothing():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy
 import pytest
@@ -247,16 +248,96 @@ def test_the_full_profile_judges_every_layer_and_draws_the_curve_over_them(run, 
     assert list(curves[0].x) == [0, 1, 2]
 
 
-def test_published_figures_stand_in_the_table_of_their_own_model_alone():
+PUBLISHED_CONFIG = {
+    "model_type": "gpt_neox", "num_hidden_layers": 6, "hidden_size": 512, "vocab_size": 50304, "num_attention_heads": 8,
+}  # fmt: skip
+
+
+def named(name, **config):
+    """As much of a model as tells whether it is the one of the published figures."""
+    return types.SimpleNamespace(name=name, config=types.SimpleNamespace(**config))
+
+
+def test_published_figures_stand_beside_ours_and_are_headed_as_published_whatever_the_model():
     rows = {0: made(), 7: made()}
-    own = compared_exhibits.exhibits(rows, "EleutherAI/pythia-70m-deduped")
-    ratios = next(table for table in own if table.title == "Ratios by layer")
-    assert ratios.columns[-1].endswith("published (pythia-70m-deduped)")
-    assert [row[-1] for row in ratios.rows] == [2.11, "–"]
-    other = compared_exhibits.exhibits(rows, "EleutherAI/pythia-160m-deduped")
-    apart = [table for table in other if "Published" in table.title]
-    assert [row[-1] for row in apart[0].rows] == pytest.approx([2.11, 3.40, 3.76, 4.15, 2.23], abs=0.01)
-    assert not any("published" in column for table in other[:3] for column in table.columns)
+    for name in ("EleutherAI/pythia-70m-deduped", "EleutherAI/pythia-160m-deduped"):
+        table = compared_exhibits.exhibits(rows, named(name))[0]
+        assert table.columns == [
+            "layer", "found", "SAE", "random", "published SAE", "published random", "published SAE / random",
+        ]  # fmt: skip
+        assert [row[0] for row in table.rows] == [0, 1, 2, 3, 4, 7]
+        assert table.rows[0][1:4] == [rows[0].mean(group) for group in ("found", "SAE", "random")]
+        assert table.rows[1] == [1, "–", "–", "–", "0.1494", "0.0440", "3.40"]  # as printed, with every zero
+        assert table.rows[-1][-3:] == ["–"] * 3
+        assert [float(row[-1]) for row in table.rows[:5]] == [2.11, 3.40, 3.76, 4.15, 2.23]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (named("EleutherAI/pythia-70m-deduped"), "by its name, the published one"),
+        (named("/models/snapshot", **PUBLISHED_CONFIG), "has the configuration of pythia-70m-deduped"),
+        (named("/models/snapshot", **{**PUBLISHED_CONFIG, "num_hidden_layers": 12}), "is another one"),
+        (named("EleutherAI/pythia-160m-deduped"), "is another one"),
+    ],
+)
+def test_the_model_of_the_published_figures_is_known_by_its_name_or_its_configuration(model, words):
+    assert words in compared_exhibits.exhibits({0: made()}, model)[0].caption
+
+
+def told(name="embedded", shuffled_tokens=None, **means):
+    """The caption of the ratios where groups have these means, and others on shuffled tokens."""
+    row = made(**means)
+    mixed = made(**(means if shuffled_tokens is None else shuffled_tokens)).effects
+    row = dataclasses.replace(row, shuffled_tokens=mixed)
+    return next(one for one in compared_exhibits.exhibits({3: row}, named(name)) if one.title == "Ratios by layer")
+
+
+@pytest.mark.parametrize(
+    ("on_shuffled", "words"),
+    [
+        (2.0, "smaller than on text at layer 3"),
+        (9.0, "larger than on text at layer 3"),
+        (5.0, "as on text at layer 3"),
+    ],
+)
+def test_the_caption_says_whether_a_ratio_needs_the_order_of_tokens(on_shuffled, words):
+    caption = told(found=5.0, SAE=3.0, shuffled_tokens={"found": on_shuffled, "SAE": 1.0}).caption
+    assert f"On shuffled tokens found / random is {words}, and SAE / random is smaller than on text" in caption
+    assert ("does not show that the order of tokens matters" in caption) == (on_shuffled != 2.0)
+
+
+def test_the_caption_names_groups_that_are_no_more_sensitive_than_directions_of_a_shuffled_model():
+    table = told(found=5.0, SAE=1.5, **{"shuffled model": 1.6})
+    assert "The group “SAE” is not shown to exceed the latter at layer 3." in table.caption
+    assert "“found” is not shown" not in table.caption
+    ratio = next(row[2] for row in table.rows if row[1] == "shuffled model / random")
+    assert f"shuffled weights have {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times" in table.caption
+    [row] = [row for row in table.rows if row[1] == "SAE / random"]
+    assert row[2].value == pytest.approx(1.5, rel=0.05)
+
+
+def test_controls_that_are_nothing_but_rounding_do_not_share_an_axis_with_the_groups():
+    shown = compared_exhibits.group_intervals(made())
+    assert {row.name for row in shown.rows} == {*compared.GROUPS, NEGATED}
+    assert "shown with" not in shown.caption
+    assert "shown with PY-3" in compared_exhibits.group_intervals(made(), "PY-3").caption
+
+
+def test_captions_of_single_directions_say_on_which_side_they_lie():
+    for found, times, above in ((5.0, "found 5", "found 24 of 24"), (0.2, "found 0.2", "found 0 of 24")):
+        row = made(found=found)
+        caption = compared_exhibits.histogram("Sensitivity", row, ("found", "random")).caption
+        assert times in caption
+        assert above in caption
+
+
+def test_no_p_value_is_given_as_nothing():
+    sure = Interval(100.0, 99.9, 100.1)
+    assert p_above(sure, 1.0) == 0
+    evidence = judge_layers({0: sure}, AT_LEAST_ONE, "a test", rows={0: made()}).evidence
+    assert evidence["p_inside"] == {"layer 0": pytest.approx(1 / 2001)}
+    assert "2000 resamples" in evidence["p_values"]
 
 
 def write_sae(folder, width, hook="blocks.2.hook_resid_post", dead=6, scale=1.0):
@@ -312,12 +393,26 @@ def test_both_claims_about_an_autoencoder_of_no_model_are_left_open_with_the_rea
     """Random weights, ever so large: what they make of an activation is farther from it than the mean is."""
     folder = write_sae(tmp_path / "sae", 32, scale=100.0)
     given = Run(seed=0, directory=tmp_path, subject=dataclasses.replace(run.subject, sae=folder))
-    for check in (check_sae_against_random, check_found_against_sae):
-        finding = check(given)
-        assert finding.evidence["layers"]["layer 2"]["sae"]["held_out_variance_explained"] < 0
+    findings = [check(given) for check in (check_sae_against_random, check_found_against_sae)]
+    for finding in findings:
         assert finding.status is Status.INCONCLUSIVE
         assert "none of this model" in finding.evidence["reason"]
-    assert "reason" not in check_found_against_random(given).evidence
+    assert findings[0].evidence["layers"]["layer 2"]["sae"]["held_out_variance_explained"] < 0
+    about_random = check_found_against_random(given)
+    assert "reason" not in about_random.evidence
+    shown_once([*findings, about_random])
+
+
+def shown_once(findings):
+    """Tables and configuration are with the claim that comes first; the others say where."""
+    first, *others = findings
+    assert "Ratios by layer" in [exhibit.title for exhibit in first.exhibits]
+    assert "hook_name" in first.evidence
+    for finding in others:
+        assert not {"Ratios by layer", "Controls by layer"} & {exhibit.title for exhibit in finding.exhibits}
+        assert finding.evidence["comparison"].endswith("shown with PY-3")
+        assert not {"layers", "hook_name"} & set(finding.evidence)
+    assert "shown with PY-3" in " ".join(exhibit.caption for exhibit in others[-1].exhibits)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pythia.explained import (
     check_moved_presences,
     group_means,
     judge_all,
+    options,
 )
 from pythia.loading import LanguageModel
 from pythia.single_token import ON_COPY, ON_MODEL, check_shuffled_directions, check_tokens_of_other_windows
@@ -123,7 +124,15 @@ def test_random_directions_in_the_place_of_found_ones_do_not_support_the_claim(r
     to_plain(finding.evidence)
     assert finding.evidence["shuffled_labels"][FOUND] == pytest.approx(0.5, abs=0.02)
     assert check_moved_presences(run).status is Status.REFUTED
-    assert [exhibit.to_json()["kind"] for exhibit in finding.exhibits] == ["intervals", "histogram", "table", "table"]
+    intervals, histogram, rules, published = finding.exhibits
+    assert [one.to_json()["kind"] for one in finding.exhibits] == ["intervals", "histogram", "table", "table"]
+    against = finding.evidence[f"found_minus_{RANDOM}"]
+    assert f"random {against['value']:+.3f} [{against['low']:+.3f}" in intervals.caption
+    assert len(histogram.groups) <= 5
+    least = 1 / (1 + options(run).shuffles)
+    assert f"none is below 1/{1 + options(run).shuffles} = {least:.2g}" in rules.caption
+    assert all(row[5] >= float(f"{least:.2g}") for row in rules.rows)
+    assert published.rows[2][1:] == ["0.550", "0.746"]
 
 
 def test_a_copy_that_hears_its_tokens_alone_is_single_token_and_a_model_that_mixes_them_less_so(run):

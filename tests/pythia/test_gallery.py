@@ -11,7 +11,7 @@ import torch
 from pythia import compared
 from pythia.browsed import browsable
 from pythia.corpus import read_corpus
-from pythia.gallery import CardGroup, extreme_excerpts, gallery
+from pythia.gallery import LOWEST, CardGroup, extreme_excerpts, gallery
 from pythia.group_scores import scores
 from pythia.loading import load_model
 from pythia.readout import LanguageModelReadout
@@ -102,6 +102,18 @@ def test_excerpts_are_those_of_the_cards_own_direction(shown, groups, readout):
         rho = cosines(readout, groups[0].directions[index]).max(axis=1)
         excerpts = by_name(shown)[f"found {index}"].excerpts
         assert [e.presence for e in excerpts] == pytest.approx(sorted(rho, reverse=True)[: len(excerpts)], abs=1e-5)
+
+
+def test_the_contexts_of_lowest_presence_are_those_of_the_cards_own_direction(shown, groups, readout):
+    for index in (0, 35):
+        rho = cosines(readout, groups[0].directions[index]).min(axis=1)
+        lowest = by_name(shown)[f"found {index}"].lowest
+        assert [e.presence for e in lowest] == pytest.approx(sorted(rho)[:LOWEST], abs=1e-5)
+
+
+def test_the_title_names_the_layer_and_the_caption_what_counts_as_present(shown, readout):
+    assert shown.title == "Directions to browse, layer 1"
+    assert f"{4 / readout.width**0.5:.2f}$ in size" in shown.caption
 
 
 def test_short_tokens_are_shown_in_longer_contexts(model, readout, monkeypatch):

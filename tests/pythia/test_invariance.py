@@ -77,7 +77,9 @@ def test_a_norm_that_turns_by_more_than_rounding_is_refuted_in_bfloat16_too(run)
     good = Scaling(block=0, factor=2.0, norm_output=0.001, gain_excess=0.5, residual=0.2)
     assert judged(run, [good], check_scaling).status is Status.SUPPORTED
     turned = dataclasses.replace(good, norm_output=0.07)
-    assert judged(run, [good, turned], check_scaling).status is Status.REFUTED
+    refuted = judged(run, [good, turned], check_scaling)
+    assert refuted.status is Status.REFUTED
+    assert "turn by 0.07 at most" in refuted.exhibits[0].caption  # what came out, not what was hoped for
     assert judged(run, [good], check_residual_invariance).status is Status.REFUTED
     less = dataclasses.replace(good, residual=0.002)
     assert judged(run, [less], check_residual_invariance).status is Status.REFUTED

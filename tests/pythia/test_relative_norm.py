@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pythia import relative_norm
+from pythia.catalogue.norms import CLAIMS
 from pythia.corpus import read_corpus
 from pythia.loading import load_model
 from pythia.relative_norm import MATCHED, PLAIN, check_opposite_order, check_own_direction, check_swaps, check_turns
@@ -128,6 +129,31 @@ def test_depths_are_quarters_of_the_model(depth, layers):
     assert layers_at(depth) == layers
 
 
+def test_places_say_which_share_of_the_depth_they_are(tmp_path):
+    """The blocks nearest to 25, 50 and 75 % of six are after 2, 3 and 5 of them."""
+    one = torch.ones(4)
+    places = [Swaps(layer, 6, {}, {}, {}, one, one).place for layer in layers_at(6)]
+    assert [place[-18:] for place in places] == [
+        "(33 % of the depth)"[-18:],
+        "(50 % of the depth)"[-18:],
+        "(83 % of the depth)"[-18:],
+    ]
+    claim = next(claim for claim in CLAIMS if claim.id == PLAIN)
+    assert "blocks nearest to 25, 50 and 75 %" in claim.statement
+
+
+def test_curves_have_the_intervals_of_their_medians_and_say_what_is_more(tmp_path):
+    steps = torch.tensor(LADDER)[:, None] ** 2 * torch.linspace(0.5, 1.5, 41)
+    ladder = {UP: steps, DOWN: steps, TOWARDS: 3 * steps, ANYWHERE: steps}
+    curve = relative_norm._ladder(Swaps(1, 6, {}, {}, ladder, torch.ones(41), torch.ones(41)), 0)
+    assert set(curve.bands) == set(curve.series) == set(ladder)
+    for name, line in curve.series.items():
+        assert line == pytest.approx(ladder[name].median(dim=1).values.tolist())
+        for value, (low, high) in zip(line, curve.bands[name], strict=True):
+            assert 0.6 * value < low < value < high < 1.5 * value
+    assert "3 times as much as making the activation longer does at a length of 0.01" in curve.caption
+
+
 def planted(tmp_path, direction, norm, *, contexts=40, turn=None):
     """A run in which three depths have been measured, with these effects of each context."""
     run = Run(seed=0, directory=tmp_path)
@@ -139,6 +165,18 @@ def planted(tmp_path, direction, norm, *, contexts=40, turn=None):
 
     run.shared("pythia.relative_norm", lambda: [swaps(i, *pair) for i, pair in enumerate(zip(direction, norm))])  # noqa: B905
     return run
+
+
+def test_intervals_of_the_ledger_and_of_the_table_say_their_levels(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.exp(torch.randn(40, generator=generator))
+    run = planted(tmp_path, [spread], [torch.ones(40)])
+    evidence = judged(run).evidence
+    assert "90 % interval: sign tests at 5 %" in evidence["predictions_judged"][0]["of"]
+    assert evidence["intervals_of_median_ratios"].startswith("95 %, bootstrap")
+    ledger = evidence["predictions_judged"][0]["measured"]
+    inside = float(((spread > ledger["low"]) & (spread < ledger["high"])).double().mean())
+    assert 0.2 < inside < 0.4  # order statistics 15 to 26 of 40, as binomial tails at 5 % have it
 
 
 def judged(run, top=DIRECTION, bottom=NORM):
@@ -183,7 +221,12 @@ def test_the_claims_run_on_a_model_of_a_user(tmp_path, tiny_model_folder, tiny_t
         finding = check(run)
         assert len(finding.evidence["depths"]) == 3
         assert finding.status in (Status.SUPPORTED, Status.REFUTED, Status.INCONCLUSIVE)
-    table = check_swaps(run).exhibits[0]
-    assert [row[-3] for row in table.rows]
+    finding = check_swaps(run)
+    swapped_table, table = finding.exhibits[:2]
+    for row, figures in zip(swapped_table.rows, finding.evidence["depths"].values(), strict=True):
+        assert row[1] == pytest.approx(figures["median_nats"][DIRECTION], rel=0.01)
+        assert row[2] == pytest.approx(figures["median_nats"][NORM], rel=0.01)
+    assert "up to 4 tokens on" in table.caption
+    assert table.rows[0][table.columns.index("own direction, largest")] < 1e-6
     assert table.rows[-1][table.columns.index("ratio later")] == "norm without effect"
     assert check_own_direction(run).status is Status.REFUTED

@@ -65,6 +65,12 @@ def test_planted_features_are_found_and_the_claim_is_supported(run, planted):
     assert layer["peak_sensitivity_ratio_to_random"][PEAK]["low"] > 2
     assert layer["controls"]["presences set to what they are"]["value"] == pytest.approx(1 / 64, rel=0.05)
     to_plain(finding.evidence)
+    levels, single, table = finding.exhibits
+    ratio = finding.evidence["ratio_peak_to_random"]["0"]
+    assert f"peak / random is {ratio['value']:.3g} [{ratio['low']:.3g}, {ratio['high']:.3g}]" in levels.caption
+    assert {row.name for row in levels.rows} == {*concentrations.measured(run, 0).groups}  # no controls at 1/n
+    assert set(single.groups) == {PEAK, CONCENTRATION, FOUND, SAE, RANDOM}  # no more than can be told apart
+    assert {"presences set to what they are", SHUFFLED} <= {row[1] for row in table.rows}
     for exhibit in finding.exhibits:
         exhibit.to_json()
 
