@@ -35,6 +35,8 @@ DEFAULT_LENGTH = 64
 SHORTEST = 4
 SEARCH_SHARE = 2 / 3
 MINIMUM_WINDOWS = 8
+PIECE = 4096
+"""Where a text cannot be read, so many characters at a time are looked through for what is wrong."""
 MINIMUM_TOKENS = 4
 """A document, or what is left of one, with fewer tokens is dropped rather than padded."""
 ENOUGH = 4
@@ -183,6 +185,12 @@ def read_corpus(
         if opened.endless and cutter.count >= ENOUGH * (limit + held_out_limit):
             break
     cutter.finish()
+    if not cutter.read:
+        raise InputError(
+            expected=f"a tokenizer of {model.name} that makes tokens of text",
+            got=f"none from {opened.name}",
+            remedy="use the tokenizer that belongs to the model, and text of the kind that the model was trained on",
+        )
     said = set(map(tuple, cutter.search))
     held_out = [window for window in cutter.held_out if tuple(window) not in said]
     if min(len(cutter.search), len(held_out)) < MINIMUM_WINDOWS:
@@ -278,9 +286,10 @@ class _Cutter:
         try:
             ids: list[int] = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         except Exception as error:  # a tokenizer without a word for what it does not know raises a bare Exception
+            where = self._unreadable(text)
             raise InputError(
                 expected=f"text that the tokenizer of {self._model.name} can read",
-                got=f"{type(error).__name__}: {error}",
+                got=where or f"{type(error).__name__}: {error}",
                 remedy="pass a --text of the kind that the model was trained on",
             ) from error
         if ids and not 0 <= min(ids) <= max(ids) < self._model.vocabulary:
@@ -290,6 +299,29 @@ class _Cutter:
                 remedy="use the tokenizer that belongs to the model",
             )
         return ids
+
+    def _unreadable(self, text: str) -> str | None:
+        """The first character that the tokenizer cannot read by itself, and where it is; None if there is none."""
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
+            if not self._fails(piece):
+                continue
+            at = min((piece.index(character) for character in set(piece) if self._fails(character)), default=None)
+            if at is None:  # it is words that the tokenizer does not know, or what stands together
+                return None
+            line, column = text.count("\n", 0, start + at) + 1, start + at - text.rfind("\n", 0, start + at)
+            return (
+                f"the character {piece[at]!r} in line {line}, column {column} of document {self.documents}, "
+                "which it has no token for"
+            )
+        return None
+
+    def _fails(self, text: str) -> bool:
+        try:
+            self._model.tokenizer(text, add_special_tokens=False, verbose=False)
+        except Exception:
+            return True
+        return False
 
     def _known(self, token: int | None) -> int:
         """The token's number, or -1 if the model has none such."""

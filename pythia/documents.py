@@ -9,6 +9,7 @@ either case, and a byte-order mark is no text.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pythia.embedded import HELD_OUT_PAGES
-from pythia.loading import without_tokens
+from pythia.hub import SECONDS, Answer, ask, first_words, forbidden, import_hub
 from sensverify.claims import HUB_TEXT
 from sensverify.errors import InputError, MissingExtraError
 
@@ -26,8 +27,6 @@ FORM_FEED = "\f"
 JSON_LINES, ENCODING = (".jsonl", ".ndjson"), "utf-8-sig"
 SPLITS = ("train", "validation", "test", "dev")
 """A single word behind a data set's name is its configuration, unless it is one of these."""
-SECONDS = 10.0
-"""The hub is given so long to tell a commit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,13 @@ def open_text(text: Path | str | None, field: str = "text", *, offline: bool = F
         source = hub_source(str(text))
         if offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
-        commit = _commit(source)
-        documents = _streamed(dataclasses.replace(source, revision=commit or source.revision), field, str(text))
+        datasets = _import_datasets()
+        offline = offline or forbidden()
+        asked = Answer() if offline else _ask(source)
+        commit = None if asked.value is None else asked.value.sha
+        source = dataclasses.replace(source, revision=commit or source.revision)
+        cached = "--offline or HF_HUB_OFFLINE" if offline else asked.unreachable
+        documents = _streamed(datasets, source, field, str(text), cached)
         return Text(name=str(text), documents=_nonblank(documents, str(text)), endless=True, commit=commit)
     path = Path(text).expanduser()
     ending = path.suffix.lower()
@@ -177,19 +181,14 @@ def hub_source(text: str) -> HubSource:
     )
 
 
-def _commit(source: HubSource) -> str | None:
-    """The commit that the revision is at. None where the hub does not say: what is wrong then, if it is not that the
-    local cache is to be used, is told when the data set is opened."""
-    try:
-        import huggingface_hub
-
-        found = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision, timeout=SECONDS)
-    except Exception:  # a dozen kinds, of which some mean just that one is offline
-        return None
-    return found.sha
+def _ask(source: HubSource) -> Answer:
+    """The hub's answer on the data set, at the commit that the revision is at. Where there is none, what is wrong is
+    told when the data set is opened."""
+    hub = import_hub()
+    return ask(lambda: hub.HfApi().dataset_info(source.name, revision=source.revision, timeout=SECONDS))
 
 
-def _streamed(source: HubSource, field: str, text: str) -> Iterator[str]:
+def _import_datasets() -> Any:
     os.environ.setdefault("HF_DATASETS_TRUST_REMOTE_CODE", "0")
     try:
         import datasets
@@ -197,21 +196,40 @@ def _streamed(source: HubSource, field: str, text: str) -> Iterator[str]:
         raise MissingExtraError(package="datasets", extra="datasets") from error
     for library in ("huggingface_hub", "datasets", "fsspec"):  # their retries are told once, by our own error
         logging.getLogger(library).setLevel(logging.ERROR)
+    return datasets
+
+
+def _streamed(datasets: Any, source: HubSource, field: str, text: str, cached: str | None) -> Iterator[str]:
+    """The documents of the data set, one after another. ``cached``: why only the local cache is to be looked into."""
     try:
-        records = datasets.load_dataset(
-            source.name, source.configuration, split=source.split, streaming=True, revision=source.revision
-        )
+        with _offline(datasets) if cached else contextlib.nullcontext():
+            records = datasets.load_dataset(
+                source.name, source.configuration, split=source.split, streaming=True, revision=source.revision
+            )
         for number, record in enumerate(records, 1):
             yield _field(record, field, f"record {number} of {text}")
     except InputError:
         raise
     except Exception as error:  # of a dozen libraries below
-        lines = str(error).strip().splitlines() or [""]
+        reason = f"{type(error).__name__}: {first_words(error)}"
+        if cached and any(kind.__name__ == "ConnectionError" for kind in type(error).__mro__):
+            reason = f"{cached}, and nothing of it in the cache"
         raise InputError(
             expected=f"the split {source.split!r} of {source.name!r} from the hub or its local cache",
-            got=f"{type(error).__name__}: {without_tokens(lines[0])}",
+            got=reason,
             remedy="check name, revision, configuration, split and network; or pass a file with --text",
         ) from error
+
+
+@contextlib.contextmanager
+def _offline(datasets: Any) -> Iterator[None]:
+    """Have the library look into its cache at once; it reads the environment only when it is imported."""
+    config = datasets.config
+    before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _unreadable(path: Path, expected: str, error: Exception) -> InputError:

@@ -1,18 +1,23 @@
 """Loading a language model: the embedded one, a local folder in Hugging Face layout, or a hub name.
 
 Every way in is checked before anything else happens: architecture, config switches that the suffix computation
-does not implement, and weights that are missing or not finite are refused with one line. Nothing is ever unpickled:
-weights are read from safetensors if there are any, and else from ``.bin`` files by a reader that knows tensors only.
+does not implement, a tokenizer without a vocabulary, a configuration that does not belong to the weights
+(:mod:`pythia.declared`), and weights that are missing or not finite are refused with one line. Nothing is ever
+unpickled: weights are read from safetensors if there are any, and else from ``.bin`` files by a reader that knows
+tensors only.
 
 Of a hub model the commit is resolved first, and configuration, weights and tokenizer are all read at that commit, which
-results name: a branch may move, a commit does not. The hub library reads HF_HOME, HF_TOKEN and HF_HUB_OFFLINE from the
-environment; a token goes nowhere else, not even into an error's words.
+results name: a branch may move, a commit does not. Where the hub cannot be reached the local cache is used. The hub
+library reads HF_HOME, HF_TOKEN and HF_HUB_OFFLINE from the environment; a token goes nowhere else, not even into an
+error's words.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import importlib.util
 import os
 import pickle
 import re
@@ -22,9 +27,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pythia import declared
 from pythia.architectures import Architecture, adapt, check_config
 from pythia.embedded import FOLDER
 from pythia.folding import Folded, fold_norms
+from pythia.hub import SECONDS, ask, first_words, forbidden, import_hub
 from pythia.weights import cast, check_complete, check_finite, weights_digest
 from sensverify.claims import Subject, Weights
 from sensverify.errors import InputError, MissingExtraError
@@ -120,11 +127,16 @@ def load_model(
     target = _resolve_device(device)
     if dtype not in DTYPES:
         raise InputError(expected=f"a dtype out of {', '.join(DTYPES)}", got=repr(dtype), remedy="pass --dtype float32")
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingExtraError(package="transformers", extra="lm")
+    place, config_file = _settle(_place(name, revision, offline))  # before the library, whose import takes its time
+    declared.read_settings(config_file, name)
     transformers = import_transformers()
-    place = _place(name, revision, offline)
     config = _read(transformers.AutoConfig, place, "config.json")
     check_config(config, name)
-    place = dataclasses.replace(place, commit=place.commit or _commit(place))
+    declared.check_sizes(config, transformers.activations.ACT2FN, name)
+    tokenizer = _tokenizer(transformers, place)
+    _check_weights(transformers, config, place)
     # In float32 first, which holds what any file of weights has: digest, folding and rounding start from the same.
     network, loaded = _read(
         transformers.AutoModelForCausalLM,
@@ -137,7 +149,6 @@ def load_model(
         attn_implementation="eager",
     )
     check_complete(loaded, int(config.num_hidden_layers), name)
-    tokenizer = _read(transformers.AutoTokenizer, place, "a tokenizer")
     check_finite(network, name)
     network = network.eval().requires_grad_(False)
     digest = weights_digest(network)
@@ -168,9 +179,7 @@ def import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise MissingExtraError(package="transformers", extra="lm") from error
-    import huggingface_hub
-
-    huggingface_hub.logging.set_verbosity_error()  # its retries are told once, by our own error
+    import_hub()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -233,14 +242,120 @@ def _source(name: str) -> str:
     return name
 
 
-def _commit(place: _Place) -> str | None:
-    """What the revision of a hub model stood for when its configuration was read, which is in the cache by now."""
+def _settle(place: _Place) -> tuple[_Place, Path]:
+    """config.json of the model, and the place with the commit that it is of; offline if the hub cannot be reached."""
     if place.local:
-        return None
-    import huggingface_hub
+        path = Path(place.source) / "config.json"
+        try:
+            files = os.listdir(place.source)
+        except OSError as error:
+            raise _refusal(place, "config.json", error) from error
+        if not path.is_file():
+            got = "none" if files else "an empty folder"
+            raise InputError(expected=f"config.json in {place.name}", got=got, remedy=declared.COMPLETE)
+        return place, path
+    hub, unreachable = import_hub(), None
+    told_to_be = place.offline or forbidden()
+    if not told_to_be:
+        asked = ask(lambda: hub.HfApi().model_info(place.source, revision=place.revision, timeout=SECONDS))
+        unreachable = asked.unreachable
+    place = dataclasses.replace(place, offline=told_to_be or unreachable is not None)
+    try:
+        found = _fetch(place, "config.json")
+    except Exception as error:
+        raise _refusal(place, "config.json", error) from error
+    if found is None:
+        missing = "config.json there"
+        if place.offline:
+            missing = f"config.json of {place.revision or 'main'} in the cache, {hub.constants.HF_HUB_CACHE}"
+        raise InputError(
+            expected=f"the model {place.name!r} "
+            + ("in the local cache" if told_to_be else "on the hub or in its cache"),
+            got=(f"{unreachable} and " if unreachable else "") + f"no {missing}",
+            remedy=_FETCH_ONCE,
+        )
+    return dataclasses.replace(place, commit=found.parent.name), found
 
-    found = huggingface_hub.try_to_load_from_cache(place.source, "config.json", revision=place.revision or "main")
-    return Path(found).parent.name if isinstance(found, str) else None
+
+_FETCH_ONCE = (
+    "download the folder once and pass it with --model FOLDER; or fill the cache, with network, without --offline and "
+    "HF_HUB_OFFLINE=1"
+)
+
+
+def _fetch(place: _Place, file: str) -> Path | None:
+    """A file of the model, downloaded if need be; None if it has none such (offline: none in the cache)."""
+    if place.local:
+        path = Path(place.source) / file
+        return path if path.is_file() else None
+    hub = import_hub()
+    revision = place.commit or place.revision or "main"
+    try:
+        return Path(hub.hf_hub_download(place.source, file, revision=revision, local_files_only=place.offline))
+    except hub.errors.LocalEntryNotFoundError:
+        if place.offline:
+            return None
+        raise
+    except hub.errors.EntryNotFoundError:
+        return None
+
+
+def _check_weights(transformers: Any, config: Any, place: _Place) -> None:
+    """Hold the names and shapes in the files of weights against the configuration, before a network is built."""
+    where, remedy = place.name, declared.COMPLETE
+    if not place.local:
+        where, remedy = f"the {'cache' if place.offline else 'hub'} for {place.name!r}", _FETCH_ONCE
+    try:
+        files = declared.weight_files(functools.partial(_fetch, place), where, remedy)
+        held = declared.read_shapes(files)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _refusal(place, "weights, as safetensors or as .bin files of tensors alone", error) from error
+
+    def describe(depth: int) -> nn.Module:
+        smaller = copy.deepcopy(config)
+        smaller.num_hidden_layers = depth
+        network: nn.Module = transformers.AutoModelForCausalLM.from_config(smaller, attn_implementation="eager")
+        return network
+
+    try:
+        declared.check_declared(
+            describe,
+            int(config.num_hidden_layers),
+            held,
+            place.name,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # torch's and the library's, for sizes that nothing can have
+        raise InputError(
+            expected=f"a network that can be built as config.json of {place.name} describes it",
+            got=f"{type(error).__name__}: {first_words(error)}",
+            remedy=declared.BELONGING,
+        ) from error
+
+
+def _tokenizer(transformers: Any, place: _Place) -> Any:
+    """The tokenizer. The library makes an empty one up where there is none, which is refused here."""
+    remedy = "check that the folder is complete: add the tokenizer's files, tokenizer.json at best"
+    refused = None
+    try:
+        tokenizer = _read(transformers.AutoTokenizer, place, "a tokenizer")
+        if set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()):
+            return tokenizer
+    except InputError as error:  # one of bytes needs no file, so that files are looked at only now
+        refused = error
+    if place.local and not any(path.name.endswith(_VOCABULARIES) for path in Path(place.source).iterdir()):
+        got = "no tokenizer.json, nor any other file with a vocabulary"
+        raise InputError(expected=f"a tokenizer in {place.name}", got=got, remedy=remedy) from refused
+    raise refused or InputError(
+        expected=f"a tokenizer of {place.name} with a vocabulary", got="an empty one", remedy=remedy
+    )
+
+
+_VOCABULARIES = (".model", ".tiktoken", "tokenizer.json", "vocab.json", "vocab.txt", "tekken.json", "vocab.bpe")
+"""How the files end that a tokenizer's vocabulary is in."""
 
 
 def _read(loader: Any, place: _Place, what: str, **options: Any) -> Any:
@@ -254,34 +369,36 @@ def _read(loader: Any, place: _Place, what: str, **options: Any) -> Any:
             **options,
         )
     except Exception as error:  # the libraries below raise a dozen kinds, down to bare Exception
-        lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {without_tokens(lines[0])}"
-        if isinstance(error, pickle.UnpicklingError):
-            raise InputError(
-                expected=f"weights of {place.name} as tensors and nothing else",
-                got="a .bin file that is damaged, or that would run code of its own when opened; it was not",
-                remedy="use a copy of the model in safetensors",
-            ) from error
-        if place.local:
-            raise InputError(
-                expected=f"{what} in {place.name} (config.json, *.safetensors, tokenizer.json)",
-                got=reason,
-                remedy="check that the folder is complete and readable",
-            ) from error
-        raise InputError(
-            expected=f"{what} of {place.name!r} from the hub or its local cache",
+        raise _refusal(place, what, error) from error
+
+
+def _refusal(place: _Place, what: str, error: Exception) -> InputError:
+    """A library's error as what it means for the user."""
+    if isinstance(error, pickle.UnpicklingError):
+        return InputError(
+            expected=f"weights of {place.name} as tensors and nothing else",
+            got="a .bin file that is damaged, or that would run code of its own when opened; it was not",
+            remedy="use a copy of the model in safetensors",
+        )
+    known = [_TOLD[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _TOLD]
+    reason = known[0] if known else f"{type(error).__name__}: {first_words(error)}"
+    if place.local:
+        return InputError(
+            expected=f"{what} in {place.name} (config.json, *.safetensors, tokenizer.json)",
             got=reason,
-            remedy="check name, revision and network, and HF_TOKEN for a gated model; or download the folder once and "
-            "pass it with --model FOLDER; with a filled cache pass --offline or set HF_HUB_OFFLINE=1",
-        ) from error
+            remedy=declared.COMPLETE,
+        )
+    return InputError(
+        expected=f"{what} of {place.name!r} from the hub or its local cache",
+        got=reason,
+        remedy="check name, revision and network, and HF_TOKEN for a gated model; or download the folder once and "
+        "pass it with --model FOLDER; with a filled cache pass --offline or set HF_HUB_OFFLINE=1",
+    )
 
 
-def without_tokens(text: str) -> str:
-    """``text`` with any access token of this user's blotted out."""
-    import huggingface_hub
-
-    names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
-    tokens = {os.environ.get(name, "").strip() for name in names} | {huggingface_hub.get_token() or ""}
-    for token in filter(None, tokens):
-        text = text.replace(token, "***")
-    return re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)
+_TOLD = {
+    "GatedRepoError": "a gated model, to which this user has no access",
+    "RepositoryNotFoundError": "no model of this name, or a private one",
+    "RevisionNotFoundError": "no such revision of the model",
+}
+"""What errors of the hub's library mean, the particular before the general."""

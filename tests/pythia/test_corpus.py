@@ -204,8 +204,9 @@ def silent_hub(monkeypatch):
     """A hub that cannot be asked for commits."""
 
     def refuse(self, name, *, revision, timeout):
-        raise ConnectionError(name)
+        raise TimeoutError(name)
 
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refuse)
 
 
@@ -252,10 +253,47 @@ def test_a_data_set_is_read_at_the_commit_that_its_revision_is_at_and_results_na
 
     hub = Hub()
     monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
     corpus = read_corpus(model, f"hf:some/name{revision}:en", length=16, limit=20, options=TextOptions(field="content"))
     assert hub.asked == [("some/name", "en", "train", True, "c0ffee")]
     assert corpus.to_json()["text_commit"] == "c0ffee"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_a_connection_a_data_set_is_looked_for_in_the_cache_alone(model, monkeypatch, offline, cached):
+    asked, patient = [], []
+
+    def refuse(self, name, *, revision, timeout):
+        asked.append(name)
+        raise ConnectionRefusedError("nobody listens")
+
+    class Cached(Hub):
+        config = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+
+        def load_dataset(self, *arguments, **options):
+            patient.append(not self.config.HF_HUB_OFFLINE)
+            if not cached:
+                raise ConnectionError("Couldn't reach the hub (OfflineModeIsEnabled)")
+            return super().load_dataset(*arguments, **options)
+
+    library = Cached()
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # put back as it was afterwards
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refuse)
+    monkeypatch.setattr("pythia.hub.PAUSE", 0.0)
+    options = TextOptions(field="content", offline=offline)
+    if cached:
+        assert read_corpus(model, "hf:some/name", length=16, limit=20, options=options).documents
+    else:
+        why = "--offline" if offline else "no connection to .*nobody listens"
+        with pytest.raises(InputError, match=rf"got {why}.*, and nothing of it in the cache"):
+            read_corpus(model, "hf:some/name", length=16, limit=20, options=options)
+    assert asked == ([] if offline else ["some/name"] * 2)
+    assert patient == [False]
+    assert not library.config.HF_HUB_OFFLINE  # a later run may have a network
 
 
 def test_windows_are_told_apart_by_what_they_say_not_by_the_file_they_come_from(model, tmp_path):
@@ -379,6 +417,38 @@ def test_text_that_the_tokenizer_cannot_read_is_refused(model, tiny_text):
     odd = dataclasses.replace(model, tokenizer=Odd())
     with pytest.raises(InputError, match=r"Missing \[UNK\].*of the kind that the model was trained on"):
         read_corpus(odd, tiny_text, length=16)
+
+
+@pytest.fixture(scope="module")
+def by_character():
+    """A real tokenizer of single characters that has no token for what it does not know."""
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    letters = sorted(set(" \n.abcdefghijklmnopqrstuvwxyz"))
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({letter: i for i, letter in enumerate(letters)}))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+@pytest.mark.parametrize("lines", [0, 3, 900])
+@pytest.mark.parametrize(("character", "shown"), [("é", "'é'"), ("\u2028", r"'\\u2028'")])
+def test_a_character_that_the_tokenizer_has_no_token_for_is_told_with_its_place(
+    model, by_character, tmp_path, lines, character, shown
+):
+    path = tmp_path / "accents.txt"
+    first = "the quick brown fox.\n" * 40
+    second = "seven wise owls.\n" * lines + f"caf{character}s and {character}.\n"
+    path.write_text(first + "\f" + second + "nothing else\n" * 500, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"the character {shown} in line {lines + 1}, column 4 of document 2,"):
+        read_corpus(dataclasses.replace(model, tokenizer=by_character), path, length=16)
+
+
+def test_a_tokenizer_that_makes_no_tokens_of_a_text_is_refused_and_not_the_text(model, tiny_text):
+    class Mute(Odd):
+        def __call__(self, text, **_options):
+            return {"input_ids": []}
+
+    with pytest.raises(InputError, match=r"a tokenizer of .* that makes tokens of text, got none from tiny\.txt"):
+        read_corpus(dataclasses.replace(model, tokenizer=Mute()), tiny_text, length=16)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(model, tmp_path):

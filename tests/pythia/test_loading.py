@@ -8,7 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from pythia.loading import load_model, without_tokens
+from pythia import hub
+from pythia.hub import without_tokens
+from pythia.loading import load_model
 from pythia.weights import weights_digest
 from sensverify.errors import InputError
 
@@ -259,12 +261,14 @@ SECRET = "hf_" + "s3cr3tOfTheUser" * 2
 
 @pytest.fixture(scope="module")
 def filled_cache(tiny_model_folder, tmp_path_factory):
-    """HF_HOME with one model in the hub library's cache, at one commit, under the branch step3000."""
+    """HF_HOME with a model, and a half, in the hub library's cache, at one commit, under the branch step3000."""
     home = tmp_path_factory.mktemp("home")
-    model = home / "hub" / "models--somebody--tiny"
-    shutil.copytree(tiny_model_folder, model / "snapshots" / COMMIT)
-    (model / "refs").mkdir()
-    (model / "refs" / "step3000").write_text(COMMIT)
+    for name in ("tiny", "half"):
+        model = home / "hub" / f"models--somebody--{name}"
+        shutil.copytree(tiny_model_folder, model / "snapshots" / COMMIT)
+        (model / "refs").mkdir()
+        (model / "refs" / "step3000").write_text(COMMIT)
+    (model / "snapshots" / COMMIT / "model.safetensors").unlink()  # an interrupted download
     return home
 
 
@@ -310,13 +314,236 @@ def test_a_token_is_blotted_out_of_a_librarys_words(monkeypatch):
 
 
 def test_an_error_of_the_hub_does_not_tell_the_token(monkeypatch, tiny_model_folder):
-    from transformers import AutoConfig
+    import huggingface_hub
 
     def refuse(*_arguments, **_options):
         raise OSError(f"401: Bearer {SECRET} is not allowed here")
 
-    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(InputError, match=r"401: Bearer \*\*\*") as refused:
         load_model("somebody/gated")
     assert SECRET not in str(refused.value)
     assert "HF_TOKEN" in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def unconnected(filled_cache):
+    """What came of three models in a process without a network: text, connections tried, waits between them."""
+    program = """
+import json, socket, time
+tried, waits, told = [], [], []
+def refuse(*arguments, **options):
+    tried.append(arguments)
+    raise socket.gaierror(-2, "Name or service not known")
+socket.getaddrinfo, time.sleep = refuse, waits.append
+from pythia.loading import load_model
+from sensverify.errors import InputError
+for name, revision, offline in (
+    ("somebody/tiny", "step3000", False), ("somebody/else", None, False), ("somebody/else", None, True),
+    ("somebody/half", "step3000", False)
+):
+    tried.clear(), waits.clear()
+    try:
+        model = load_model(name, revision=revision, offline=offline)
+        text = f"{model.commit} {model.weights_sha256}"
+    except InputError as error:
+        text = str(error)
+    told.append([text, len(tried), len(waits)])
+print(json.dumps(told))
+"""
+    done = in_a_process_of_its_own(filled_cache, program, HF_HUB_OFFLINE="0")
+    return json.loads(done.stdout)
+
+
+def test_without_a_connection_the_hub_is_asked_twice_and_then_the_cache_is_read(unconnected, tiny_model_folder):
+    text, tried, waits = unconnected[0]
+    assert text == f"{COMMIT} {load_model(str(tiny_model_folder)).weights_sha256}"
+    assert waits == 1  # the hub library's own patience is five waits for every file
+    assert 2 <= tried <= 3  # it looks something up for itself, once
+
+
+def test_what_is_neither_reached_nor_cached_is_refused_at_once_and_for_the_right_reason(unconnected, filled_cache):
+    for (text, tried, waits), offline in zip(unconnected[1:3], (False, True), strict=True):
+        assert ("no connection to" in text) == ("Name or service not known" in text) == (not offline)
+        assert ("the model 'somebody/else' in the local cache" in text) == offline
+        assert f"no config.json of main in the cache, {filled_cache}" in text
+        assert "--model FOLDER" in text
+        assert waits == (0 if offline else 1)
+        assert (tried == 0) == offline
+
+
+def test_a_cache_that_lacks_the_weights_is_refused_with_a_remedy_for_a_cache(unconnected):
+    text, _, waits = unconnected[3]
+    assert "weights in the cache for 'somebody/half'" in text
+    assert "fill the cache" in text
+    assert waits == 1
+
+
+class ConnectError(Exception):
+    """As the hub's library calls it, of whichever package it is."""
+
+
+class ConnectTimeout(ConnectError, TimeoutError):
+    """A network that is slow, not absent."""
+
+
+@pytest.mark.parametrize(
+    ("errors", "asked", "value", "unreachable"),
+    [
+        ([ConnectError("no"), ConnectError("no")], 2, None, True),
+        ([ConnectError("no")], 2, "yes", False),
+        ([ConnectTimeout("slow")], 1, None, False),
+        ([TimeoutError("slow")], 1, None, False),
+        ([ConnectionResetError("broken off")], 1, None, False),
+        ([OSError("503")], 1, None, False),
+        ([], 1, "yes", False),
+    ],
+)
+def test_only_a_connection_that_is_never_made_counts_as_no_hub(monkeypatch, errors, asked, value, unreachable):
+    monkeypatch.setattr(hub, "PAUSE", 0.0)
+    left, calls = list(errors), []
+
+    def question():
+        calls.append(1)
+        if left:
+            raise left.pop(0)
+        return "yes"
+
+    answer = hub.ask(question)
+    assert (len(calls), answer.value, answer.unreachable is not None) == (asked, value, unreachable)
+
+
+def test_the_hubs_address_is_told_without_the_password_in_it(monkeypatch):
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://me:secret@mirror.example:8443/hub")
+    assert hub.host() == "mirror.example"
+
+
+# --- A configuration that lies ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_is_built(monkeypatch):
+    """The library may describe a network, but must not be asked to make one."""
+    transformers = pytest.importorskip("transformers")
+
+    def refuse(*_arguments, **_options):
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},  # and 7 billion weights by default
+            r"missing, first model\.embed_tokens\.weight of shape \[300, 4096\]; there is transformer\.",
+        ),
+        ({"vocab_size": 290}, r"transformer\.wte\.weight of shape \[290, 32\].*got shape \[300, 32\]"),
+        ({"n_embd": 64}, r"transformer\.wte\.weight of shape \[300, 64\].*got shape \[300, 32\]"),
+        ({"n_inner": 10**9}, r"h\.0\.mlp\.c_fc\.weight of shape \[32, 1000000000\].*got shape \[32, 128\]"),
+        ({"n_layer": 4}, r"got 12 missing, first transformer\.h\.3\.ln_1\.weight of shape \[32\]"),
+        ({"n_layer": 10**8}, r"got at least \d+ missing, first transformer\.h\.3\.ln_1\.weight"),
+        ({"n_layer": 0}, "one block at least.*got n_layer = 0"),
+        ({"vocab_size": 10**18}, "a network that can be built as config.json"),
+        ({"n_head": 3}, "n_embd in config.json of .* divisible by n_head, got 32 and 3"),
+        ({"activation_function": "swishfoo"}, "as activation_function in config.json .*got 'swishfoo'"),
+    ],
+)  # fmt: skip
+def test_a_configuration_of_another_network_is_refused_before_anything_is_built(tied_folder, changes, told):
+    folder = tied_folder("gpt2")
+    edit_config(folder, **changes)
+    with pytest.raises(InputError, match=told) as refused:
+        load_model(str(folder))
+    assert "ignore_mismatched_sizes" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+def test_a_bin_file_is_held_against_the_configuration_too(tied_folder):
+    folder = tied_folder("gpt2")
+    as_bin(folder, safetensors.torch.load_file(folder / "model.safetensors"))
+    edit_config(folder, vocab_size=290)
+    with pytest.raises(InputError, match=r"wte\.weight of shape \[290, 32\].*got shape \[300, 32\]"):
+        load_model(str(folder))
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+def test_an_unembedding_of_its_own_that_is_not_there_is_refused(tied_folder):
+    folder = tied_folder("gpt2")
+    edit_config(folder, tie_word_embeddings=False)
+    with pytest.raises(InputError, match=r"1 missing, first lm_head\.weight of shape \[300, 32\]"):
+        load_model(str(folder))
+
+
+def test_weights_named_without_the_networks_prefix_are_the_same_weights(tied_folder):
+    folder = tied_folder("gpt2")
+    whole = load_model(str(folder))
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    bare = {key.removeprefix("transformer."): value for key, value in weights.items()}
+    assert not bare.keys() & weights.keys()
+    safetensors.torch.save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(folder)).weights_sha256 == whole.weights_sha256
+
+
+def test_a_list_of_shards_cannot_point_out_of_the_folder(broken_copy):
+    (broken_copy / "model.safetensors").rename(broken_copy.parent / "outside.safetensors")
+    index = {"weight_map": {"gpt_neox.embed_in.weight": "../outside.safetensors"}}
+    (broken_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="a weight_map from weights to files beside it"):
+        load_model(str(broken_copy))
+
+
+# --- A folder that lacks something -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"config\.json in .*, got none;"),
+        ("{", r"config\.json of .* as JSON, got JSONDecodeError"),
+        ("[]", "got no JSON object"),
+        ("{}", "a model_type out of gpt_neox, gpt2, llama, got model_type None"),
+        ('{"model_type": "foo"}', "an architecture out of gpt_neox, gpt2, llama, got 'foo'"),
+    ],
+)
+def test_what_is_wrong_with_config_json_is_told(broken_copy, content, told):
+    path = broken_copy / "config.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InputError, match=told):
+        load_model(str(broken_copy))
+
+
+def test_an_empty_folder_is_called_that(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json in .*, got an empty folder"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("removed", [["tokenizer.json"], ["tokenizer.json", "tokenizer_config.json"]])
+def test_a_missing_tokenizer_is_told_by_name(tied_folder, removed):
+    folder = tied_folder("gpt2")  # of which family the library makes an empty tokenizer up
+    for name in removed:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"a tokenizer in .*, got no tokenizer\.json"):
+        load_model(str(folder))
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tied_folder):
+    folder = tied_folder("gpt2")
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    settings["model"] = {**settings["model"], "vocab": {"<|endoftext|>": 0}, "merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"a tokenizer of .* with a vocabulary, got an empty one"):
+        load_model(str(folder))
+
+
+def test_a_tokenizer_of_bytes_needs_no_file_with_a_vocabulary(make_model_folder):
+    folder = make_model_folder(vocab_size=400)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    model = load_model(str(folder))
+    assert model.tokenizer("fox", add_special_tokens=False)["input_ids"] == [ord(letter) + 3 for letter in "fox"]
