@@ -35,8 +35,10 @@ DEFAULT_LENGTH = 64
 SHORTEST = 4
 SEARCH_SHARE = 2 / 3
 MINIMUM_WINDOWS = 8
-PIECE = 4096
-"""Where a text cannot be read, so many characters at a time are looked through for what is wrong."""
+MOST_UNREADABLE = 0.02
+"""Characters that a tokenizer has no token for are left out, and counted, up to this share of the text."""
+PATIENCE = 10_000
+"""A text is not judged by fewer characters before its end."""
 MINIMUM_TOKENS = 4
 """A document, or what is left of one, with fewer tokens is dropped rather than padded."""
 ENOUGH = 4
@@ -77,6 +79,7 @@ class Corpus:
     padding: int
     repeated_windows: int
     unknown_tokens: int
+    unreadable_characters: int
     first_position: int
     commit: str | None = None
     options: TextOptions = TextOptions()
@@ -111,6 +114,7 @@ class Corpus:
             "dropped_tokens": self.dropped_tokens,
             "repeated_windows": self.repeated_windows,
             "unknown_tokens": self.unknown_tokens,
+            "unreadable_characters": self.unreadable_characters,
             "bos_excluded": self.first_position == 1,
             "excluded_positions": {
                 "bos": bos,
@@ -185,6 +189,7 @@ def read_corpus(
         if opened.endless and cutter.count >= ENOUGH * (limit + held_out_limit):
             break
     cutter.finish()
+    cutter.check_readable()
     if not cutter.read:
         raise InputError(
             expected=f"a tokenizer of {model.name} that makes tokens of text",
@@ -215,6 +220,7 @@ def read_corpus(
         padding=sum(cutter.missing(windows) for windows in chosen.values()),
         repeated_windows=len(cutter.held_out) - len(held_out),
         unknown_tokens=sum(cutter.count_unknown(tokens, real) for tokens, real in tables.values()),
+        unreadable_characters=cutter.unreadable,
         first_position=len(cutter.prefix),
         commit=opened.commit,
         options=options,
@@ -238,7 +244,8 @@ class _Cutter:
         self._filling = max(0, self._known(getattr(tokenizer, "pad_token_id", None)), *self.prefix)
         self.search: list[list[int]] = []
         self.held_out: list[list[int]] = []
-        self.documents = self.read = self.dropped = 0
+        self.documents = self.read = self.dropped = self.characters = self.unreadable = 0
+        self._complaint = ""
         self._joined: list[int] = []
 
     @property
@@ -283,15 +290,11 @@ class _Cutter:
                 yield self.prefix + body
 
     def _tokens(self, text: str) -> list[int]:
+        self.characters += len(text)
         try:
-            ids: list[int] = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        except Exception as error:  # a tokenizer without a word for what it does not know raises a bare Exception
-            where = self._unreadable(text)
-            raise InputError(
-                expected=f"text that the tokenizer of {self._model.name} can read",
-                got=where or f"{type(error).__name__}: {error}",
-                remedy="pass a --text of the kind that the model was trained on",
-            ) from error
+            ids = self._ids(text)
+        except Exception:  # a tokenizer without a word for what it does not know raises a bare Exception
+            ids = self._ids_of_the_rest(text)
         if ids and not 0 <= min(ids) <= max(ids) < self._model.vocabulary:
             raise InputError(
                 expected=f"a tokenizer of {self._model.name} with numbers below {self._model.vocabulary}",
@@ -300,25 +303,42 @@ class _Cutter:
             )
         return ids
 
-    def _unreadable(self, text: str) -> str | None:
-        """The first character that the tokenizer cannot read by itself, and where it is; None if there is none."""
-        for start in range(0, len(text), PIECE):
-            piece = text[start : start + PIECE]
-            if not self._fails(piece):
-                continue
-            at = min((piece.index(character) for character in set(piece) if self._fails(character)), default=None)
-            if at is None:  # it is words that the tokenizer does not know, or what stands together
-                return None
-            line, column = text.count("\n", 0, start + at) + 1, start + at - text.rfind("\n", 0, start + at)
-            return (
-                f"the character {piece[at]!r} in line {line}, column {column} of document {self.documents}, "
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def _ids_of_the_rest(self, text: str) -> list[int]:
+        """Without the characters that the tokenizer cannot read by themselves, as long as they are few."""
+        strange = {character for character in set(text) if self._fails(character)}
+        if strange:  # else it is words that the tokenizer does not know, or what stands together
+            at = min(map(text.index, strange))
+            line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+            self._complaint = self._complaint or (
+                f"the character {text[at]!r} in line {line}, column {column} of document {self.documents}, "
                 "which it has no token for"
             )
-        return None
+            self.unreadable += sum(map(text.count, strange))
+            self.check_readable(at_least=PATIENCE)
+        try:
+            return self._ids(text.translate(dict.fromkeys(map(ord, strange))))
+        except Exception as error:
+            raise self._refusal(f"{type(error).__name__}: {error}") from error
+
+    def check_readable(self, *, at_least: int = 0) -> None:
+        """Raise :class:`~sensverify.errors.InputError` if more was left out than a text of the model's kind has."""
+        if self.unreadable > MOST_UNREADABLE * max(self.characters, at_least):
+            raise self._refusal(self._complaint)
+
+    def _refusal(self, got: str) -> InputError:
+        return InputError(
+            expected=f"text that the tokenizer of {self._model.name} can read",
+            got=got,
+            remedy="pass a --text of the kind that the model was trained on",
+        )
 
     def _fails(self, text: str) -> bool:
         try:
-            self._model.tokenizer(text, add_special_tokens=False, verbose=False)
+            self._ids(text)
         except Exception:
             return True
         return False

@@ -429,6 +429,18 @@ def by_character():
     return transformers.PreTrainedTokenizerFast(tokenizer_object=made)
 
 
+def test_a_few_characters_without_a_token_are_left_out_and_counted(model, by_character, tmp_path):
+    odd = dataclasses.replace(model, tokenizer=by_character)
+    plain = "\n".join(pages(60, 60))
+    said = {"plain.txt": plain, "accents.txt": plain.replace("quick", "quéick", 5) + "éé"}
+    read = {}
+    for name, text in said.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        read[name] = read_corpus(odd, tmp_path / name, length=16).to_json()
+    assert [one["unreadable_characters"] for one in read.values()] == [0, 7]
+    assert read["plain.txt"]["windows_sha256"] == read["accents.txt"]["windows_sha256"]
+
+
 @pytest.mark.parametrize("lines", [0, 3, 900])
 @pytest.mark.parametrize(("character", "shown"), [("é", "'é'"), ("\u2028", r"'\\u2028'")])
 def test_a_character_that_the_tokenizer_has_no_token_for_is_told_with_its_place(
@@ -437,7 +449,8 @@ def test_a_character_that_the_tokenizer_has_no_token_for_is_told_with_its_place(
     path = tmp_path / "accents.txt"
     first = "the quick brown fox.\n" * 40
     second = "seven wise owls.\n" * lines + f"caf{character}s and {character}.\n"
-    path.write_text(first + "\f" + second + "nothing else\n" * 500, encoding="utf-8")
+    rest = f"nothing {character}\n" * (500 + lines)  # far too many to be left out
+    path.write_text(first + "\f" + second + rest, encoding="utf-8")
     with pytest.raises(InputError, match=rf"the character {shown} in line {lines + 1}, column 4 of document 2,"):
         read_corpus(dataclasses.replace(model, tokenizer=by_character), path, length=16)
 
