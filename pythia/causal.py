@@ -99,7 +99,9 @@ def measured(run: Run) -> list[Measured]:
             )  # fmt: skip
             directions = compared.directions(run, layer)
             groups = {
-                name: readings(loaded, readout, directions[name][:most], tokens, seed=run.seed) for name in GROUPS
+                name: readings(loaded, readout, directions[name][:most], tokens, seed=run.seed)
+                for name in GROUPS
+                if name == compared.FOUND or len(directions[name]) > 1  # one has no other to be mistaken for
             }
             null = largest_null_change(readout, directions[compared.FOUND][:most], tokens, seed=run.seed)
             rows.append(Measured(layer=layer, groups=groups, tokens=len(tokens), largest_null_change=null))
@@ -193,8 +195,13 @@ def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
     resamples = max(RESAMPLES, math.ceil(BEYOND_EITHER_END / tail))
     permutations = max(PERMUTATIONS, math.ceil(2 * count / LEVEL))
     groups: ByGroup = {
-        group: [one for row in rows for one in compare(row, group, SHOWN, seed=seed, resamples=resamples)]
-        for group in rows[0].groups
+        group: [
+            one
+            for row in rows
+            if group in row.groups
+            for one in compare(row, group, SHOWN, seed=seed, resamples=resamples)
+        ]
+        for group in dict.fromkeys(name for row in rows for name in row.groups)
     }
     results = _of(groups[compared.FOUND], PAIRS)
     p_values = [one.p_value(permutations) for one in results]
@@ -231,6 +238,9 @@ def judge(rows: Sequence[Measured], *, seed: int) -> Finding:
             if over_random
             else {}
         ),
+        "controls_left_out_for_want_of_a_second_direction": [
+            f"{group}, layer {row.layer}" for row in rows for group in GROUPS if group not in row.groups
+        ],
         "controls": {
             group: {one.name: _plain(one) for one in _of(found, PAIRS)}
             for group, found in groups.items()
@@ -321,11 +331,12 @@ def _exhibits(
         ],
     )  # fmt: skip
     first_layer = groups[compared.FOUND][0].layer
+    of_first = [one.name for one in groups[compared.FOUND] if one.layer == first_layer]
     intervals = Intervals(
         title=f"Agreement beyond what all directions share, layer {first_layer}",
         caption="The share of the way from the agreement of two directions to full agreement, mean over directions, "
         "with 95 % intervals of each by itself (tokens and directions resampled); 0 is chance."
-        f"{against_random(over_random)}",
+        f"{against_random({name: over_random[name] for name in of_first if name in over_random})}",
         x_label="agreement beyond chance",
         rows=[
             IntervalRow(

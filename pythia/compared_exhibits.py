@@ -35,8 +35,13 @@ RATIOS = ((FOUND, RANDOM), (SAE, RANDOM), (FOUND, SAE), (PCA, RANDOM), (SHUFFLED
 
 
 def shown_with(run: Run, claim: str) -> str:
-    """The claim with which the comparison is shown in this run: the first that asks."""
-    return run.shared("pythia.comparison shown with", lambda: claim)
+    """The claim with which the comparison is shown in this run: the first that had it to show, or else ``claim``."""
+    return _shown(run).get("with", claim)
+
+
+def _shown(run: Run) -> dict[str, str]:
+    shown: dict[str, str] = run.shared("pythia.comparison shown", dict)
+    return shown
 
 
 def comparison(
@@ -46,14 +51,16 @@ def comparison(
 
     ``layer``: whose site stands for the run's configuration.
     """
-    shown = shown_with(run, claim)
-    if shown != claim:
-        return {"comparison": f"the run's configuration, all groups and controls by layer: shown with {shown}"}, ()
+    first = shown_with(run, claim)
+    if first != claim:
+        return {"comparison": f"the run's configuration, all groups and controls by layer: shown with {first}"}, ()
     evidence = {
         **group_scores.describe(run, layer),
         "layers": {f"layer {at}": group_scores.evidence(row) for at, row in rows.items()},
     }
-    return evidence, exhibits(rows, subject.model(run))
+    made = exhibits(rows, subject.model(run))
+    _shown(run)["with"] = claim  # not before it is there to be shown
+    return evidence, made
 
 
 def exhibits(rows: Mapping[int, LayerScores], model: LanguageModel) -> tuple[Exhibit, ...]:

@@ -15,6 +15,7 @@ padding. Only these are intervened on and only these count (:mod:`pythia.positio
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -147,12 +148,12 @@ def read_subject(
     )
     read = functools.partial(read_corpus, model, subject.text, limit=limit, seed=seed, options=options)
     if not pad and subject.packing == "documents":
-        for shorter in (length, length // 2, length // 4):
+        for shorter in (one for one in (length, length // 2, length // 4) if one >= min(length, SHORTEST)):
             with contextlib.suppress(TooShort):
                 corpus = read(length=shorter)
                 if corpus.dropped_tokens <= corpus.read_tokens / 2:
                     return corpus
-        length = max(SHORTEST, length // 8)
+        length = max(min(length, SHORTEST), length // 8)
     return read(length=length)
 
 
@@ -270,7 +271,12 @@ class _Cutter:
 
     def _separator(self) -> list[int]:
         ending = self._known(getattr(self._model.tokenizer, "eos_token_id", None))
-        return [ending] if ending >= 0 else self.prefix or self._tokens("\n\n")
+        return [ending] if ending >= 0 else self.prefix or self._blank_line
+
+    @functools.cached_property
+    def _blank_line(self) -> list[int]:
+        """Not of the text, and so not counted; nothing where the tokenizer has no token for it."""
+        return [] if self._fails("\n\n") else self._ids("\n\n")
 
     def _share_out(self, ids: list[int]) -> None:
         windows = list(self._windows(ids))
@@ -309,15 +315,16 @@ class _Cutter:
 
     def _ids_of_the_rest(self, text: str) -> list[int]:
         """Without the characters that the tokenizer cannot read by themselves, as long as they are few."""
-        strange = {character for character in set(text) if self._fails(character)}
+        counts = collections.Counter(text)
+        strange = {character for character in counts if self._fails(character)}
         if strange:  # else it is words that the tokenizer does not know, or what stands together
-            at = min(map(text.index, strange))
+            at = next(place for place, character in enumerate(text) if character in strange)
             line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
             self._complaint = self._complaint or (
                 f"the character {text[at]!r} in line {line}, column {column} of document {self.documents}, "
                 "which it has no token for"
             )
-            self.unreadable += sum(map(text.count, strange))
+            self.unreadable += sum(counts[character] for character in strange)
             self.check_readable(at_least=PATIENCE)
         try:
             return self._ids(text.translate(dict.fromkeys(map(ord, strange))))

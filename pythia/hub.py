@@ -83,18 +83,19 @@ def host() -> str:
 
 def first_words(error: BaseException) -> str:
     """The first line of an error's words, or all of them if that line only introduces the rest; without tokens."""
-    text = str(error).strip()
+    text = without_tokens(str(error).strip())  # before anything is cut: half a token is one still
     line = text.partition("\n")[0].rstrip()
     if line.endswith((":", ",")):
         line = " ".join(text.split())
         line = line if len(line) <= 400 else f"{line[:400]}…"
-    return without_tokens(line) or type(error).__name__
+    return line or type(error).__name__
 
 
 def without_tokens(text: str) -> str:
-    """``text`` with any access token of this user's blotted out."""
+    """``text`` with any access token of this user's blotted out, and what stands before the ``@`` of an address."""
     names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
     tokens = {os.environ.get(name, "").strip() for name in names} | {import_hub().get_token() or ""}
     for token in filter(None, tokens):
         text = text.replace(token, "***")
+    text = re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
     return re.sub(r"hf_[A-Za-z0-9]{8,}", "***", text)

@@ -72,7 +72,8 @@ class DirectionSet:
 def save_directions(folder: Path, found: DirectionSet) -> Path:
     """Write both files into the existing ``folder``, as the module tells; returns the path of the tensors.
 
-    Raises :class:`~sensverify.errors.InputError` when the folder cannot be written; the pair that was there is still.
+    Raises :class:`~sensverify.errors.InputError` when the folder cannot be written; the pair that was there is still,
+    unless it fails after the old ``cfg.json`` was removed: then both new files lie beside it under their other names.
     """
     tensors = {"W_dec": found.directions.detach().cpu().float().contiguous()}
     for name in ("score_plus", "score_minus", "score_plus_se", "score_minus_se"):
@@ -121,7 +122,8 @@ def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
         )
     config_file = file.parent / CONFIG_NAME
     try:
-        tensors = safetensors.torch.load_file(file)
+        payload = file.read_bytes()  # once, so that the digest is that of the tensors in hand
+        tensors = safetensors.torch.load(payload)
     except Exception as error:  # safetensors raises its own kinds beside OSError
         raise InputError(
             expected=f"a readable {FILE_NAME}",
@@ -130,14 +132,20 @@ def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
         ) from error
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             expected=f"{CONFIG_NAME} beside {file.name}",
             got=f"{config_file}: {type(error).__name__}",
             remedy="keep both files together",
         ) from error
+    if not isinstance(config, dict):
+        raise InputError(
+            expected=f"an object in {CONFIG_NAME} beside {file.name}",
+            got=f"{config_file}: {type(config).__name__}",
+            remedy="keep both files as they were written",
+        )
     directions = tensors.get("W_dec")
-    if directions is None or directions.ndim != 2 or not len(directions) or not isinstance(config, dict):
+    if directions is None or directions.ndim != 2 or not len(directions):
         raise InputError(
             expected="a tensor W_dec of shape [K, d]",
             got="none" if directions is None else str(list(directions.shape)),
@@ -149,7 +157,7 @@ def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
             got=f"NaN, infinite or zero rows in {file.name}",
             remedy="find the directions again",
         )
-    if DIGEST in config and config[DIGEST] != _sha256(file):
+    if DIGEST in config and config[DIGEST] != hashlib.sha256(payload).hexdigest():
         raise InputError(
             expected=f"{file.name} and {CONFIG_NAME} of one search",
             got=f"{file} with another sha256 than {CONFIG_NAME} has",
@@ -196,11 +204,6 @@ def living(found: DirectionSet, readout: Readout, seed: int) -> DirectionSet:
     chosen = firing[drawn].sort().values
     config = {**found.config, "sae": {**found.config["sae"], "latents_that_fire": len(firing)}}
     return dataclasses.replace(found, directions=found.directions[chosen], latents=found.latents[chosen], config=config)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_belongs(found: DirectionSet, *, width: int, weights_sha256: str, model: str, allow_other_model: bool) -> None:

@@ -28,6 +28,21 @@ def test_what_was_saved_is_loaded(saved):
         assert loaded.config["model"] == "m"
 
 
+def test_a_pair_that_is_replaced_while_it_is_read_is_not_mixed(saved, monkeypatch):
+    """The tensors in hand are those that the digest is of."""
+    folder, found = saved
+    real = json.loads
+
+    def replaced_meanwhile(text):
+        monkeypatch.setattr("sensverify.directions.json.loads", real)
+        save_directions(folder, DirectionSet(directions=found.directions.flip(0), config={"model": "B"}))
+        return real((folder / "cfg.json").read_text())
+
+    monkeypatch.setattr("sensverify.directions.json.loads", replaced_meanwhile)
+    with pytest.raises(InputError, match="of one search"):
+        load_directions(folder)
+
+
 def test_rows_lie_under_the_name_that_sae_tools_read(saved):
     assert safetensors.torch.load_file(saved[0] / "directions.safetensors")["W_dec"].shape == (3, 5)
 
@@ -50,6 +65,7 @@ def test_directions_belong_to_their_weights(saved):
         lambda folder: (folder / "cfg.json").unlink(),
         lambda folder: (folder / "cfg.json").write_text("{"),
         lambda folder: (folder / "cfg.json").write_text(json.dumps([1])),
+        lambda folder: (folder / "cfg.json").write_text("[" * 100_000),
         lambda folder: safetensors.torch.save_file({"W": torch.ones(1)}, folder / "directions.safetensors"),
         lambda folder: safetensors.torch.save_file({"W_dec": torch.zeros(2, 5)}, folder / "directions.safetensors"),
         lambda folder: safetensors.torch.save_file(

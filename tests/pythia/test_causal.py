@@ -387,6 +387,19 @@ def test_a_model_that_drowns_the_direct_path_is_not_said_to_agree_with_it(run_on
         assert beyond[f"{WEIGHTS} and {other}, layer 1"]["high"] < beyond[f"{ABLATION} and {PINNED}, layer 1"]["low"]
 
 
+def test_a_control_of_one_direction_which_no_other_can_be_mistaken_for_is_left_out_and_named(
+    run_on, make_model_folder, monkeypatch
+):
+    run = run_on(make_model_folder(seed=3))
+    groups = compared.directions(run)
+    groups = {**groups, compared.SAE: groups[compared.RANDOM][:1]}
+    monkeypatch.setattr(compared, "directions", lambda _run, _layer=None: groups)
+    monkeypatch.setattr(causal, "GROUPS", tuple(groups))
+    evidence = check_agreement(run).evidence
+    assert set(evidence["controls"]) == {compared.RANDOM}
+    assert evidence["controls_left_out_for_want_of_a_second_direction"] == [f"{compared.SAE}, layer 1"]
+
+
 def test_the_claim_is_registered_with_its_twin_and_reads_its_own_group_alone():
     (claim,) = CLAIMS
     assert claim.id == "PY-9"

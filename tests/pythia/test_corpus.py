@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from pythia.corpus import TextOptions, read_corpus
+from pythia.corpus import TextOptions, read_corpus, read_subject
 from pythia.gallery import CardGroup, gallery, presences
 from pythia.invariance import measure_scaling
 from pythia.loading import load_model
@@ -439,6 +439,28 @@ def test_a_few_characters_without_a_token_are_left_out_and_counted(model, by_cha
         read[name] = read_corpus(odd, tmp_path / name, length=16).to_json()
     assert [one["unreadable_characters"] for one in read.values()] == [0, 7]
     assert read["plain.txt"]["windows_sha256"] == read["accents.txt"]["windows_sha256"]
+
+
+@pytest.mark.parametrize(("words", "length"), [(6, 48), (50, 48)])
+def test_what_separates_documents_is_not_counted_against_the_text(model, tmp_path, words, length):
+    """A tokenizer of letters without a token for a new line, by which documents are joined."""
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({c: i for i, c in enumerate(" abcdefghijklmnopqrstuvwxyz")})
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    odd = dataclasses.replace(model, tokenizer=transformers.PreTrainedTokenizerFast(tokenizer_object=made))
+    path = as_lines(tmp_path / "short.jsonl", [{"text": page} for page in pages(400, words)])
+    told = read_corpus(odd, path, length=length).to_json()
+    assert told["unreadable_characters"] == 0
+
+
+@pytest.mark.parametrize("length", [8, 12])
+def test_documents_of_a_few_tokens_are_told_to_be_short_not_that_a_length_is_wrong(model, tmp_path, length):
+    path = as_lines(tmp_path / "tiny.jsonl", [{"text": "fox"} for _ in range(100)])
+    subject = Subject(model=model.name, text=path, packing="documents")
+    with pytest.raises(InputError, match="text for at least"):
+        read_subject(model, subject, length=length, pad=False)
 
 
 @pytest.mark.parametrize("lines", [0, 3, 900])

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from pythia import hub
-from pythia.hub import without_tokens
+from pythia.hub import first_words, without_tokens
 from pythia.loading import load_model
 from pythia.weights import weights_digest
 from sensverify.errors import InputError
@@ -311,6 +311,14 @@ def test_a_token_is_blotted_out_of_a_librarys_words(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a-token-of-no-known-form")
     told = without_tokens(f"401 for https://hub/x?token=a-token-of-no-known-form with {SECRET}.")
     assert told == "401 for https://hub/x?token=*** with ***."
+    told = without_tokens("401 for url 'http://me:my-password@mirror:8080/api' and 302 for https://me@mirror/x")
+    assert told == "401 for url 'http://***@mirror:8080/api' and 302 for https://***@mirror/x"
+
+
+def test_a_token_at_the_end_of_what_is_told_is_not_cut_in_two(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-no-known-form")
+    told = first_words(OSError("refused:\n" + "x" * 380 + " a-token-of-no-known-form"))
+    assert "a-tok" not in told
 
 
 def test_an_error_of_the_hub_does_not_tell_the_token(monkeypatch, tiny_model_folder):
