@@ -21,16 +21,14 @@ from sensverify.verdicts import REFUTED_BY_MEASUREMENT, REFUTED_EXACTLY, Status
 VERDICTS, EXHIBITS = "verdicts.json", "exhibits.json"
 ABOUT_MODELS, SHIPPED = "pythia", "embedded"
 """The suite whose verdicts depend on the run's model, and the model that they are expected of."""
+SHIPPED_KEY = "shipped_model"
+"""The key of the environment that says whether the run was about that model."""
 _BELOW_FLOATS = "below 10⁻³⁰⁰"
 _SHOWN_APART = ("reason", "remedy", "false_twins_refuted")
 _CLAIM_KEYS: dict[str, type | tuple[type, ...]] = {
     "id": str, "suite": str, "statement": str, "source": str, "status": str, "expected": str,
     "evidence": dict, "witness": (dict, type(None)), "seed": int, "seconds": (int, float),
 }  # fmt: skip
-ABOUT_MODELS, SHIPPED = "pythia", "embedded"
-"""The suite whose verdicts depend on the run's model, and the model that they are expected of."""
-_BELOW_FLOATS = "below 10⁻³⁰⁰"
-_SHOWN_APART = ("reason", "remedy", "false_twins_refuted")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +108,7 @@ def entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[Entry
     if not isinstance(extra, dict) or not isinstance(drawn, dict):
         raise ValueError(f"no formulas and exhibits by claim in {EXHIBITS}")
     made: list[Entry] = []
-    before, shipped = Seen(), verdicts["environment"].get("model") in (None, SHIPPED)
+    before, shipped = Seen(), is_shipped(verdicts["environment"])
     for position, record in enumerate(records):
         _check_record(record, position)
         identity = record["id"]
@@ -153,6 +151,17 @@ def entries(verdicts: Mapping[str, Any], shown: Mapping[str, Any]) -> list[Entry
         )
         made.append(entry)
     return made
+
+
+def is_shipped(environment: Mapping[str, Any]) -> bool:
+    """Whether the run was about the shipped model. A folder may have the same name: what the run was given decides.
+
+    Records without the key tell no more than the name. Raises ``ValueError`` for a key that is neither true nor false.
+    """
+    told = environment.get(SHIPPED_KEY, environment.get("model") in (None, SHIPPED))
+    if not isinstance(told, bool):
+        raise ValueError(f"{SHIPPED_KEY} of the environment is {told!r}"[:200])
+    return told
 
 
 def _no_zero(key: str, item: Any) -> Any:

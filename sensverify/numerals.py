@@ -14,10 +14,15 @@ from decimal import Decimal
 
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _DIGITS, _MOST_DIGITS = 4, 6
-_POWER = re.compile(r"(?<![\w.])(?P<mantissa>[-−]?\d+(?:\.\d+)?)e(?P<exponent>[-+]?\d+)(?![\w.]*\w)", re.IGNORECASE)
+# A point or a signed exponent tells a power of ten from a commit such as 12e45. All of these take linear time.
+_POWER = re.compile(
+    r"(?<![\w.])(?P<mantissa>[-−]?[0-9]+(?:\.[0-9]+|(?=e[-+])))e(?P<exponent>[-+]?[0-9]{1,3})(?![\w.]*\w)",
+    re.IGNORECASE,
+)
 _SIGN = re.compile(r"(?<![\w.)\]-])-(?=\d)")
-_ESTIMATE = re.compile(r"({0}) \[({0}), ({0})\]".format(r"[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"))
-_NUMERIC = re.compile(r"[\s\d.,eE+\-−%\[\]()]*\d[\s\d.,eE+\-−%\[\]()]*")
+_NUMBER = r"[-−]?[0-9]+(?:\.[0-9]+)?(?:e[-+][0-9]{2,3})?"
+_ESTIMATE = re.compile(rf"({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\]")
+_OURS = re.compile(rf"{_NUMBER}(?: ?%)? \[{_NUMBER}, {_NUMBER}\]|[-−]?[0-9](?:\.[0-9]+)?e[-+][0-9]{{2,3}}")
 
 
 def number(value: float, digits: int = _DIGITS) -> str:
@@ -91,10 +96,14 @@ def as_written_here(text: str) -> str:
 
 
 def numeric_cell(text: str) -> str:
-    """:func:`as_written_here` for a cell that holds nothing but numbers; words, rules and tokens stay as they are."""
-    if not _NUMERIC.fullmatch(text):
-        return text
-    return re.sub(r"(?<=\d)%", "\u202f%", as_written_here(text))
+    """:func:`as_written_here` for a cell that is a number with its interval, or one as Python writes powers of ten.
+
+    Every other cell stays as it is: ``1e5``, ``-1`` or ``17%`` may be a token, or quoted in a rule.
+
+    >>> numeric_cell("-0.2 [-0.3, 0.1]"), numeric_cell("3.96e+03"), numeric_cell("1e5")
+    ('−0.2 [−0.3, 0.1]', '3960', '1e5')
+    """
+    return as_written_here(text) if _OURS.fullmatch(text) else text
 
 
 def parsed_estimate(text: str) -> tuple[str, str, str] | None:

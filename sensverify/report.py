@@ -28,7 +28,7 @@ from rich.text import Text
 
 from sensverify import exhibits
 from sensverify.claims import Run
-from sensverify.entries import ABOUT_MODELS, SHIPPED, Entry
+from sensverify.entries import ABOUT_MODELS, SHIPPED, SHIPPED_KEY, Entry, is_shipped
 from sensverify.entries import EXHIBITS as EXHIBITS
 from sensverify.entries import VERDICTS as VERDICTS
 from sensverify.entries import entries as entries_of
@@ -73,6 +73,7 @@ def environment(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "profile": run.profile,
         "model": Path(subject.model).name if Path(subject.model).exists() else subject.model,
+        SHIPPED_KEY: subject.model == SHIPPED,
         "revision": subject.revision,
         "device": subject.device,
         "dtype": subject.dtype,
@@ -218,6 +219,7 @@ def write_html(directory: Path) -> Path:
     judged = [(entry, row) for entry in entries for row in entry.judged]
     texts = [*words(verdicts["claims"]), *words(shown)]
     model = verdicts["environment"].get("model")
+    subject = "the shipped model" if model is not None and is_shipped(verdicts["environment"]) else model
     # Only a page with something to browse carries a script; its hash in the page's policy lets no other run.
     script = source("report.js") if galleries else ""
     page = render(
@@ -232,7 +234,7 @@ def write_html(directory: Path) -> Path:
         differing=[entry for entry in entries if entry.alarming],
         unlike=[entry for entry in entries if entry.differs and not entry.alarming],
         foreign=any(entry.elsewhere for entry in entries),
-        subject=("the shipped model" if model == SHIPPED else model) if ABOUT_MODELS in suites else None,
+        subject=subject if ABOUT_MODELS in suites else None,
         terms=terms_in(texts),
         not_here=elsewhere(texts, [entry.record["id"] for entry in entries]),
         skipped=sum(entry.status is Status.SKIPPED for entry in entries),

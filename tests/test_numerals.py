@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import signal
 
 import pytest
 
@@ -92,6 +93,7 @@ def test_whole_numbers_and_powers_of_ten_have_no_decimals_to_share(values):
         ("1.27e+03 [823, 2.02e+03]", "1270 [823, 2020]"),
         ("6.2e+06 to 7.7e+06", "6\u202f200\u202f000 to 7\u202f700\u202f000"),
         ("(-3)", "(−3)"),
+        ("1.5e3 times, 2e-3 or 2E+3", "1500 times, 0.002 or 2000"),
         ("PY-2 on 2026-11-21, GPT-2, 1-2, a-1, 0x1e5, v1e5b", "PY-2 on 2026-11-21, GPT-2, 1-2, a-1, 0x1e5, v1e5b"),
     ],
 )
@@ -115,7 +117,20 @@ def test_an_estimate_written_as_text_is_read_back_and_given_no_digit(text, parts
     assert parsed_estimate(text) == parts
 
 
-@pytest.mark.parametrize("text", ["", "1.4", "[1, 2]", "1 [2, 3] more", "x [1, 2]", "1 [2, 3, 4]", "1e400 [1, 2]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1.4",
+        "[1, 2]",
+        "1 [2, 3] more",
+        "x [1, 2]",
+        "1 [2, 3, 4]",
+        "1e400 [1, 2]",
+        "1e+400 [1, 2]",
+        f"1e+{'9' * 20} [1, 2]",
+    ],
+)
 def test_other_texts_are_no_estimates(text):
     assert parsed_estimate(text) is None
 
@@ -124,4 +139,37 @@ def test_code_and_cells_with_words_stay_as_they_were_written():
     assert "1e-3" in mathematics.prose("`x < 1e-3` says")
     assert numeric_cell('the token is "-1"') == 'the token is "-1"'
     assert numeric_cell("-1e-09 [-0.2, 0.3]") == "−10⁻⁹ [−0.2, 0.3]"
-    assert numeric_cell("17%") == "17\u202f%"
+    assert numeric_cell("-1.2 % [-2, 0.3]") == "−1.2 % [−2, 0.3]"
+    assert numeric_cell("3.35e+03") == "3350"
+
+
+@pytest.mark.parametrize("text", ["1e5", "1E5", "1e-5", "12e45", "-1", "17%", "[1, -2]", "-", "e", "2024", "(-3)", ""])
+def test_a_token_that_looks_like_a_number_stays_as_it_was_written(text):
+    assert numeric_cell(text) == text
+
+
+@pytest.mark.parametrize("text", ["commit 12e45", "at 3e7, built", "12e4567890", "revision 1.5e1234", "1e-4567"])
+def test_commits_of_digits_and_an_e_are_no_powers_of_ten(text):
+    assert as_written_here(text) == text
+    assert str(mathematics.prose(text)) == text
+
+
+@pytest.fixture
+def deadline():
+    """Ends a search that would take hours; in linear time it takes a fraction of a second."""
+
+    def expired(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("text", ["1" * 10**6 + "x", "1." * 10**6, "1e+" + "1" * 10**6 + "x", "1 [1, " + "1" * 10**6])
+@pytest.mark.usefixtures("deadline")
+def test_a_long_text_of_digits_does_not_hold_the_page_up(text):
+    assert numeric_cell(text) == as_written_here(text) == text
+    assert parsed_estimate(text) is None

@@ -486,6 +486,16 @@ def test_estimates_in_a_table_have_their_intervals_in_a_column_of_their_own(tmp_
     assert 'title="0.123456">0.1235</span>' in page
 
 
+def test_an_interval_that_ends_in_words_is_told_as_a_record(tmp_path):
+    """As where no density was found at which a boundary lies."""
+    found = {"value": "beyond the densities tried", "low": 0.3, "high": "beyond the densities tried"}
+    missing = {"value": None, "low": None, "high": None}
+    endless = {"value": 1.5, "low": 1.25, "high": float("inf")}
+    text = Page(written(tmp_path, verdict(evidence={"a": found, "b": missing, "c": endless, "d": [found, found]}))).text
+    assert text.count("beyond the densities tried") == 6
+    assert "[1.250, ∞]" in text
+
+
 def test_estimates_written_as_text_stand_in_columns_as_well(tmp_path):
     table = Table(title="T", caption="c", columns=("group", "ratio"), rows=(("a", "1 [0.94, 1.07]"), ("b", "")))
     page = written(tmp_path, verdict(exhibits=(table,)))

@@ -12,6 +12,7 @@ import pytest
 
 from sensverify import palette, plots, report, templates
 from sensverify.claims import Run, Subject
+from sensverify.errors import InputError
 from sensverify.exhibits import Curve, Histogram, IntervalRow, Intervals, Table
 from sensverify.predictions import JUDGED, Prediction, judged
 from sensverify.statistics import Interval
@@ -64,6 +65,41 @@ def test_what_does_not_depend_on_the_model_raises_an_alarm_beside_any_model(tmp_
     page = written(tmp_path, broken, about_model(Status.REFUTED, Status.SUPPORTED), model="somebody/model")
     assert "1 verdict differs from the expected one" in Page(page).text
     assert "1 verdict is other than on the shipped model." in Page(page).text
+
+
+def test_a_folder_with_the_name_of_the_shipped_model_is_another_model(tmp_path, monkeypatch):
+    folder = tmp_path / "models" / "embedded"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder.parent)
+    for given in (str(folder), "./embedded"):
+        page = written(tmp_path, about_model(Status.INCONCLUSIVE, Status.SUPPORTED), model=given)
+        assert 'class="notice alarm"' not in page
+        assert "<h1>Verification report: embedded</h1>" in page
+        assert "1 verdict is other than on the shipped model." in Page(page).text
+    page = written(tmp_path, about_model(Status.INCONCLUSIVE, Status.SUPPORTED), model="embedded")
+    assert 'class="notice alarm"' in page  # the name alone is the shipped model, whatever lies in this folder
+    assert "<h1>Verification report: the shipped model</h1>" in page
+
+
+def redrawn(directory, **facts):
+    """The page of the record in ``directory`` with other facts of its environment; ``None`` takes a fact away."""
+    path = directory / report.VERDICTS
+    document = json.loads(path.read_text("utf-8"))
+    document["environment"] = {k: v for k, v in {**document["environment"], **facts}.items() if v is not None}
+    path.write_text(json.dumps(document), "utf-8")
+    return report.write_html(directory).read_text("utf-8")
+
+
+def test_an_older_record_is_of_the_model_that_it_names(tmp_path):
+    written(tmp_path, about_model(Status.INCONCLUSIVE, Status.SUPPORTED))
+    assert 'class="notice alarm"' in redrawn(tmp_path, shipped_model=None)
+    assert 'class="notice alarm"' not in redrawn(tmp_path, shipped_model=None, model="somebody/model")
+
+
+def test_a_record_that_does_not_say_yes_or_no_of_the_shipped_model_is_refused(tmp_path):
+    written(tmp_path, about_model(Status.SUPPORTED, Status.SUPPORTED))
+    with pytest.raises(InputError, match="shipped_model of the environment is 'perhaps'"):
+        redrawn(tmp_path, shipped_model="perhaps")
 
 
 def test_an_error_is_an_alarm_on_any_model(tmp_path):

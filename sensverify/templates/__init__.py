@@ -24,6 +24,8 @@ from sensverify.miniatures import outcome_figure, predicted_text, presence_figur
 from sensverify.numerals import decimals_of, estimate_texts, number, numeric_cell, parsed_estimate, with_decimals
 
 _MOST_ITEMS, _MOST_KEYS, _MOST_TEXT, _LINE = 12, 40, 240, 84
+NOT_FINITE = ("inf", "-inf", "nan")
+"""How strict JSON carries numbers that are not finite."""
 _SHAPELESS = ("Cc", "Cf", "Zl", "Zp")
 _MARKS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 
@@ -71,8 +73,18 @@ def is_scalars(value: Any) -> bool:
 
 
 def is_interval(value: Any) -> bool:
-    """Whether ``value`` is an estimate with its interval, which reads best on one line."""
-    return isinstance(value, Mapping) and list(value) == ["value", "low", "high"]
+    """Whether ``value`` is an estimate with its interval, which reads best on one line.
+
+    An end may be a word of a claim's own, such as where no end was found; then it is a record like any other.
+    """
+    return (
+        isinstance(value, Mapping) and list(value) == ["value", "low", "high"] and all(map(_is_number, value.values()))
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number, or a word by which strict JSON carries one that is not finite."""
+    return isinstance(value, int | float) or value in NOT_FINITE
 
 
 def is_estimate(value: Any) -> bool:
