@@ -23,14 +23,14 @@ from pythia.intervened import Pin, presences_after, residuals_after, window_loss
 from pythia.loading import LanguageModel, load_subject
 from pythia.logit_weights import extreme_tokens, how_weighed, logit_weights, seen_tokens, text_of
 from pythia.positions import Positions
-from pythia.setting_effects import Level, Quantity
+from pythia.setting_effects import Level, Quantity, quantile_of_chance
 from pythia.tasks import TokenisedTask, log_odds, read_tasks, tokenise
 from sensverify.claims import Progress
 from sensverify.directions import DirectionSet, check_belongs
 from sensverify.errors import InputError
 from sensverify.evaluation import NAMES
 from sensverify.exhibits import FoundRule
-from sensverify.geometry import random_directions, unit_directions
+from sensverify.geometry import Centring, random_directions, unit_directions
 from sensverify.inspection import (
     ContextList,
     Inspected,
@@ -38,8 +38,10 @@ from sensverify.inspection import (
     InspectionRequest,
     Neighbour,
     Sample,
+    source_file,
     usable_rows,
 )
+from sensverify.naming import public_name
 from sensverify.numerals import number
 from sensverify.recorded import recorded_number
 from sensverify.rules import NO_RULE
@@ -49,12 +51,9 @@ WINDOWS = 64
 EXCERPTS, NEIGHBOURS, OPPOSED, PRESENCES = 8, 8, 2, 4000
 SAMPLES, PROMPT, STEPS = 3, 16, 48
 RANDOM_DIRECTIONS = 8
-HIGH, OF_CHANCE = 0.999, 3.09
-"""What is pinned to by default: this quantile of presence, but no less than that of random directions, whose presences
-have about the normal distribution of variance ``1/d``."""
+HIGH = 0.999
+"""What is pinned to by default: this quantile of presence, but no less than that of random directions."""
 QUANTILES = {"least": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "greatest": 1.0}
-_OWN = "direction"
-"""What a row of the inspected file is called among the neighbours."""
 
 
 def inspect(request: InspectionRequest, found: DirectionSet, indices: tuple[int, ...], progress: Progress) -> Inspected:
@@ -135,7 +134,7 @@ class _Place:
         self.first = corpus.first_position
         self.held_out, self.counted = self._windows("held_out")
         self.search, self.search_counted = self._windows("search")
-        self.neighbours_of, self.names, self.candidates = self._candidates()
+        self.neighbours_of, self.names, self.rows, self.candidates = self._candidates()
         generator = torch.Generator().manual_seed(request.seed + 5)
         centring = model.architecture.centring
         self.random = random_directions(RANDOM_DIRECTIONS, model.width, centring, generator).to(model.device)
@@ -177,10 +176,24 @@ class _Place:
             self.model, self.held_out[:WINDOWS], pin, first=self.first, where=self.counted[:WINDOWS]
         )  # fmt: skip
 
+    def _left_alone(self) -> tuple[str, ...]:
+        """Which positions of the text are neither counted nor intervened on, in words."""
+        special = (~self.corpus.held_out_real[:, self.first :]).any()  # nothing is padded here
+        factor = self.corpus.options.outlier_norms
+        return (
+            *(["BOS"] if self.first else []),
+            *(["special tokens inside windows"] if special else []),
+            *([] if factor is None else [f"those of a residual norm above {factor:g} times the median"]),
+        )
+
+    def _left_alone_in_tasks(self) -> tuple[str, ...] | None:
+        """The same of prompts of tasks, which have no special token but BOS; None where there are none."""
+        return None if len(self.quantities) == 1 else () if self.model.bos is None else ("BOS",)
+
     def facts(self) -> Mapping[str, str]:
         """What the page says at its head."""
         return {
-            "model": self.request.subject.model,
+            "model": public_name(self.request.subject.model),
             "weights": f"sha256 {self.model.weights_sha256[:12]}…",
             "layer": f"after block {self.layer}, counted from 0; the model has {self.model.depth} blocks",
             "text": f"{self.corpus.source}, {len(self.held_out)} held-out windows of {self.held_out.shape[1]} tokens",
@@ -206,6 +219,8 @@ class _Place:
             contexts=self._contexts(rho),
             presences=tuple(_thinned(ordered)),
             positions=len(ordered),
+            left_alone=self._left_alone(),
+            left_alone_in_tasks=self._left_alone_in_tasks(),
             quantiles={name: _at(ordered, share) for name, share in QUANTILES.items()},
             mean_presence=mean,
             rule=rule,
@@ -230,10 +245,12 @@ class _Place:
                 "far from all text may be nonsense"
             )
             return asked, "as asked" + (beyond if asked > greatest else "")
-        quantile, chance = f"the {100 * HIGH:g} % quantile of", OF_CHANCE / self.model.width**0.5
+        quantile = f"the {100 * HIGH:g} % quantile of"
+        visible = self.model.width - (self.model.architecture.centring is Centring.MEAN)
+        chance = quantile_of_chance(visible, HIGH)
         if high >= chance:
             return high, f"{quantile} its presence on held-out text"
-        return min(1.0, chance), (
+        return chance, (
             f"{quantile} the presence of random directions, since its own on held-out text is only {number(high, 3)}"
         )
 
@@ -311,14 +328,15 @@ class _Place:
             for i in range(len(prompts))
         )
 
-    def _candidates(self) -> tuple[str, list[str], Tensor]:
-        """Where neighbours are looked for: what it is called, names, and unit rows ``[R, d]``.
+    def _candidates(self) -> tuple[str, list[str], list[int | None], Tensor]:
+        """Where neighbours are looked for: what it is called, names, which row of the inspected file each is if it is
+        one, and unit rows ``[R, d]``.
 
         Rows that the norm does not see, parallel to the all-ones vector before a LayerNorm, are nobody's neighbours.
         """
         centring = self.model.architecture.centring
         if self.request.sae is None:
-            directions, kind = self.found.directions, _OWN
+            directions, kind = self.found.directions, "direction"
             rows = torch.arange(len(directions))
         else:
             directions, rows = usable_rows(self.request.sae, self.layer)
@@ -333,16 +351,19 @@ class _Place:
         lengths, seen = directions.norm(dim=1), centring.project(directions).norm(dim=1)
         visible = (seen > 1e-4 * lengths) & torch.isfinite(lengths)
         rows = rows[visible.cpu()]
+        same = self.request.sae is None or (
+            source_file(self.request.sae, self.layer) == source_file(self.request.directions, self.request.layer)
+        )
         name = "the others of the same file"
-        if self.request.sae is not None:
+        if self.request.sae is not None and not same:
             name = f"{len(rows)} decoder directions of {self.request.sae.name}"
         units = unit_directions(directions[visible], centring)
-        return name, [f"{kind} {row}" for row in rows.tolist()], units
+        own: list[int | None] = [row if same else None for row in rows.tolist()]
+        return name, [f"{kind} {row}" for row in rows.tolist()], own, units
 
     def _neighbours(self, direction: Tensor, index: int) -> tuple[Neighbour, ...]:
         cosines = (self.candidates @ direction[0].float()).cpu()
-        own = f"{_OWN} {index}"
-        order = [row for row in cosines.argsort(descending=True).tolist() if self.names[row] != own]
+        order = [row for row in cosines.argsort(descending=True).tolist() if self.rows[row] != index]
         # Presence has a sign, so that the opposite is another direction, but nobody would want to miss it.
         opposed = [row for row in order[NEIGHBOURS:][-OPPOSED:] if cosines[row] < 0]
         return tuple(

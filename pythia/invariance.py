@@ -26,6 +26,7 @@ from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
 from sensverify.mathematics import number
+from sensverify.naming import public_name
 from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.scoring import angular_distance
 from sensverify.statistics import Interval
@@ -207,7 +208,7 @@ def _judge(run: Run, rows: list[Scaling], *, gain_share: float, residual_invaria
         JUDGED: [  # the extremes of all that was tested: nothing was sampled, so their intervals have no width
             judged(judged_by[name], Interval(value, value, value), origin=origin) for name, value in measured.items()
         ],
-        "model": run.subject.model,
+        "model": public_name(run.subject.model),
         "factors": FACTORS,
         "blocks": 1 + max(row.block for row in rows),
         "contexts": WINDOWS,

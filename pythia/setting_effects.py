@@ -3,6 +3,10 @@
 An effect says something about a direction only as far as random directions do not have it: whatever is set, an
 activation is moved, and a model that meets activations it never met does worse. So random directions go through the
 same interventions on the same items: presence 0, each one's own mean, and the same high presence.
+
+How much presence is high is told by random directions too. Whatever the activation, a direction that is drawn uniformly
+among unit vectors of ``n`` dimensions has a squared presence that follows the beta distribution with parameters ``1/2``
+and ``(n − 1)/2``; in few dimensions its tail is shorter than that of a normal distribution of variance ``1/n``.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import mpmath
 import torch
 from torch import Tensor
 
@@ -34,10 +39,28 @@ class Level:
     control: Tensor
 
 
+def quantile_of_chance(dimensions: int, share: float) -> float:
+    """The presence below which there is this ``share``, from 1/2 to 1, of random directions in so many dimensions.
+
+    By bisection: more than ``r`` is as likely as a beta variable of parameters ``(n − 1)/2`` and ``1/2`` below
+    ``1 − r²``, halved for the sign.
+    """
+    if dimensions < 2:
+        return 1.0
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        beyond = mpmath.betainc((dimensions - 1) / 2, 0.5, 0, 1 - middle**2, regularized=True) / 2
+        low, high = (middle, high) if beyond > 1 - share else (low, middle)
+    return high
+
+
 class Quantity:
     """Something measured of a model, for each of several items, and by how much random directions change it.
 
-    ``random [R, d]`` are unit rows. What they do is measured once for each level, however many directions are asked of.
+    ``random [R, d]`` are unit rows. What they do is measured once for each key of a level: once for presence 0 and for
+    their own means, however many directions are asked of, but again, with ``R`` readings, for every high presence that
+    is another, as it is for each direction unless all are pinned to the same.
     """
 
     def __init__(self, where: str, quantity: str, read: Read, *, layer: int, random: Tensor, seed: int) -> None:

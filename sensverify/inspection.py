@@ -28,7 +28,14 @@ from sensverify.directions import FILE_NAME, DirectionSet, load_directions
 from sensverify.errors import InputError, MissingExtraError
 from sensverify.exhibits import Excerpt, Exhibit, FoundRule, Histogram, Table
 from sensverify.files import check_writable, make_directory, write_atomically
-from sensverify.inspection_terminal import accuracy, in_words, inspected_renderable, inspection_renderable
+from sensverify.inspection_terminal import (
+    accuracy,
+    every_position,
+    in_words,
+    inspected_renderable,
+    inspection_renderable,
+    listed,
+)
 from sensverify.numerals import estimate_texts
 from sensverify.recorded import recorded_weights
 from sensverify.sae_layouts import choose, holds_sae, read_sae
@@ -93,7 +100,7 @@ class Control:
 
     @property
     def spread(self) -> str:
-        """From the least to the greatest, to as many decimals as the interval of the mean leaves."""
+        """From the least to the greatest, to the decimals that show two digits of half of what lies between them."""
         _, least, greatest = estimate_texts(self.mean.value, self.least, self.greatest)
         return f"{least} to {greatest}"
 
@@ -145,9 +152,10 @@ class Inspection:
 
     The scores are those of the direction and of its negative in its file, each with its standard error, of what
     ``score_name`` says. ``presences`` stand for those at all ``positions`` held out, in even steps of rank, the least
-    and the greatest included; ``quantiles`` are of all of them. ``mean_presence``, of the search windows, is what is
-    set where an effect says so. ``rule`` is None where none was found; then ``notes`` say why. ``logit_note`` says what
-    the weights in ``promoted`` and ``demoted`` are of, ``pin_note`` why ``pinned_presence`` is what it is.
+    and the greatest included; ``quantiles`` are of all of them. ``left_alone`` says which positions of the text are
+    neither counted nor set, ``left_alone_in_tasks`` the same of prompts, if any. ``mean_presence``, of the search
+    windows, is what is set where an effect says so. ``rule`` is None where none was found; then ``notes`` say why.
+    ``logit_note`` says what ``promoted`` and ``demoted`` are of, ``pin_note`` why ``pinned_presence`` is what it is.
     """
 
     index: int
@@ -159,6 +167,8 @@ class Inspection:
     contexts: tuple[ContextList, ...]
     presences: tuple[float, ...]
     positions: int
+    left_alone: tuple[str, ...]
+    left_alone_in_tasks: tuple[str, ...] | None = None
     quantiles: Mapping[str, float]
     mean_presence: float
     rule: FoundRule | None
@@ -222,6 +232,7 @@ class Inspection:
 
     def _presence_caption(self) -> str:
         shown, mean = len(self.presences), f"The mean over the search windows is {self.mean_presence:.3f}."
+        mean += f" Not counted: {listed(self.left_alone)}." if self.left_alone else ""
         if shown == self.positions:
             return f"At all {self.positions} held-out positions. {mean}"
         return (
@@ -238,8 +249,11 @@ class Inspection:
             if counts
             else ""
         )
+        where, tasks = every_position(self.left_alone), self.left_alone_in_tasks
+        if tasks is not None and tasks != self.left_alone:
+            where += f" (in prompts of tasks, {every_position(tasks)})"
         return (
-            "The presence is set at every position but BOS: to its mean or to 0, which ablates it, or to "
+            f"The presence is set at {where}: to its mean or to 0, which ablates it, or to "
             f"{self.pinned_presence:.3g}, which boosts it. Change: the mean over items, windows of text or prompts of "
             f"a task, with its 95 % interval, items resampled.{beside}"
         )
@@ -247,8 +261,9 @@ class Inspection:
     def samples_caption(self) -> str:
         """How the texts were written."""
         return (
-            f"With its presence pinned to {self.pinned_presence:.3g} at every position ({self.pin_note}), and by the "
-            "untouched model with the same random numbers. Both go on where the prompt stops, be it inside a word."
+            f"With its presence pinned to {self.pinned_presence:.3g} ({self.pin_note}) at all that is written "
+            f"and, in the prompt, at {every_position(self.left_alone)}; and by the untouched model with the same "
+            "random numbers. Both go on where the prompt stops, be it inside a word."
         )
 
     def terminal(self) -> RenderableType:
@@ -348,6 +363,13 @@ def usable_rows(path: Path, layer: int | None) -> tuple[Tensor, Tensor]:
     sae = read_sae(choose(path, layer))
     rows = sae.usable.nonzero()[:, 0]
     return sae.decoder[rows], rows
+
+
+def source_file(path: Path, layer: int | None) -> Path:
+    """The file that :func:`usable_rows` reads, links resolved, so that two paths to it are known to be one."""
+    if (path / FILE_NAME).exists() or not holds_sae(path):
+        return (path / FILE_NAME if path.is_dir() else path).resolve()
+    return choose(path, layer).file.resolve()
 
 
 def _indices(request: InspectionRequest, found: DirectionSet) -> tuple[int, ...]:

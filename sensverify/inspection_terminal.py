@@ -6,7 +6,7 @@ words to the width there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -61,6 +61,16 @@ def in_words(interval: Interval) -> str:
     """``value [low, high]``, to the digits that the interval leaves."""
     value, low, high = estimate_texts(interval.value, interval.low, interval.high)
     return f"{value} [{low}, {high}]"
+
+
+def every_position(left_alone: Sequence[str]) -> str:
+    """All positions but those named."""
+    return f"every position but {listed(left_alone)}" if left_alone else "every position"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _scores(inspection: Inspection) -> str:

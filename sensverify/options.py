@@ -102,7 +102,7 @@ Pin = Annotated[
     float | None,
     typer.Option(
         help="Presence that a direction is boosted and pinned to, above 0 and up to 1; by default the 99.9 % quantile "
-        "of its presence on held-out text.",
+        "of its presence on held-out text, but no less than that of the presence of random directions.",
         show_default=False,
     ),
 ]

@@ -34,6 +34,7 @@ from sensverify.entries import VERDICTS as VERDICTS
 from sensverify.entries import entries as entries_of
 from sensverify.entries import lay_out as lay_out
 from sensverify.errors import InputError
+from sensverify.naming import public_name
 from sensverify.templates import render, source
 from sensverify.terms import elsewhere, terms_in, words
 from sensverify.verdicts import SCHEMA_VERSION, Status, Verdict, to_plain
@@ -72,7 +73,7 @@ def environment(run: Run) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "seed": run.seed,
         "profile": run.profile,
-        "model": Path(subject.model).name if Path(subject.model).exists() else subject.model,
+        "model": public_name(subject.model),
         SHIPPED_KEY: subject.model == SHIPPED,
         "revision": subject.revision,
         "device": subject.device,

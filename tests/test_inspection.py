@@ -45,6 +45,7 @@ def made_up(index):
         contexts=(ContextList(title="Most present", excerpts=(excerpt,)),),
         presences=(-0.5, 0.0, 0.25, 0.5),
         positions=9,
+        left_alone=("BOS",),
         quantiles={"least": -0.5, "median": 0.125, "greatest": 0.5},
         mean_presence=0.0625,
         rule=FoundRule(text=f"the token is {NASTY}", accuracy=0.75, low=0.7, high=0.8),
@@ -196,6 +197,11 @@ def test_effects_stand_beside_those_of_random_directions(folder, tmp_path):
     assert list(alone.rows[0][2:]) == ["—", "—"]
 
 
+def test_the_spread_is_told_by_what_lies_between_its_ends_however_well_the_mean_is_known():
+    control = Control(directions=8, mean=Interval(0.25, 0.2497, 0.2503), least=-5.0, greatest=9.0)
+    assert control.spread == "−5.0 to 9.0"
+
+
 def test_the_token_is_marked_by_colour_in_a_terminal_and_by_brackets_in_a_file(folder):
     marked = "<script>alert(1)</script>\\u001b[31m⏎"
     assert f"before [{marked}] after" in shown_by(False, folder)
@@ -244,7 +250,7 @@ def test_the_page_says_what_was_asked_of_what_and_how_text_was_written(folder, t
     page = ask(folder, indices=(3,), out=tmp_path / "one").page.read_text()
     assert "<h1>Direction 3 of made &amp; up</h1>" in page
     assert "<title>Direction 3 of made &amp; up · sensverify</title>" in page
-    assert "pinned to 0.5 at every position (as asked)" in page
+    assert "pinned to 0.5 (as asked) at all that is written and, in the prompt, at every position but BOS;" in page
     assert "balanced accuracy on held-out contexts 0.75 [0.70, 0.80]; 0.5 is guessing" in page
     assert "of <i>−s</i> 0.0625" in page
     assert "--tasks FOLDER adds effects." in page
@@ -258,6 +264,30 @@ def test_the_histogram_says_what_it_is_of():
     assert shown.caption.startswith("4 of the presences at all 9 held-out positions, in even steps of rank")
     whole = dataclasses.replace(made_up(0), positions=4).exhibits()[0]
     assert whole.caption.startswith("At all 4 held-out positions.")
+
+
+@pytest.mark.parametrize(
+    ("text", "tasks", "said", "not_counted"),
+    [
+        ((), None, "every position", None),
+        ((), (), "every position", None),
+        (("BOS",), ("BOS",), "every position but BOS", "BOS."),
+        (("BOS", "special tokens"), None, "every position but BOS and special tokens", "BOS and special tokens."),
+        (
+            ("BOS", "special tokens", "outliers"),
+            ("BOS",),
+            "every position but BOS, special tokens and outliers (in prompts of tasks, every position but BOS)",
+            "BOS, special tokens and outliers.",
+        ),
+    ],
+)
+def test_captions_name_the_positions_that_are_left_alone_and_no_others(text, tasks, said, not_counted):
+    one = dataclasses.replace(made_up(0), left_alone=text, left_alone_in_tasks=tasks)
+    assert one.effects_caption().startswith(f"The presence is set at {said}: to its mean")
+    in_prompts = said.partition(" (")[0]
+    assert f"at all that is written and, in the prompt, at {in_prompts}; and by" in one.samples_caption()
+    told = one.exhibits()[0].caption
+    assert told.endswith("0.062." if not_counted is None else f"0.062. Not counted: {not_counted}")
 
 
 def test_tables_without_rows_are_left_out():

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,16 +16,19 @@ from pythia.inspecting import WINDOWS, inspect
 from pythia.intervened import Pin, last_log_probabilities, presences_after, window_losses, write
 from pythia.loading import LanguageModel, load_model
 from pythia.logit_weights import how_weighed, logit_weights, tied
+from pythia.setting_effects import Level, Quantity, quantile_of_chance
 from pythia.tasks import TaskItem, TaskSet, log_odds, read_tasks, tokenise
 from sensverify.claims import Subject
 from sensverify.directions import DirectionSet, load_directions, save_directions
 from sensverify.errors import InputError
 from sensverify.geometry import Centring, random_directions, unit_directions
-from sensverify.inspection import InspectionRequest, inspect_directions
+from sensverify.inspection import InspectionRequest, inspect_directions, write_inspection
+from sensverify.naming import public_name
 from sensverify.rules import NO_RULE
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
+scipy_stats = pytest.importorskip("scipy.stats")
 
 LAYER, TOKEN = 1, 297  # " wise"
 KINDS = ("gpt_neox", "gpt2", "llama")
@@ -271,14 +276,32 @@ def test_what_is_pinned_to_by_default_occurs_in_the_text_or_in_random_directions
     ordered = held_out_presences(model, tiny_text, planted_direction()).sort().values
     high = float(ordered[round(0.999 * (len(ordered) - 1))])
     (seen,) = ask(planted, tiny_text, pin=None).inspections
-    assert high < 3.09 / 32**0.5, "in 32 dimensions chance gives much"
-    assert seen.pinned_presence == pytest.approx(3.09 / 32**0.5)
+    # a LayerNorm sees 31 of 32 dimensions
+    floor = scipy_stats.beta(0.5, 15).ppf(0.998) ** 0.5
+    assert high < floor, "in so few dimensions chance gives much"
+    assert seen.pinned_presence == pytest.approx(floor, abs=1e-9)
     assert "99.9 % quantile of the presence of random directions" in seen.pin_note
-    monkeypatch.setattr(inspecting, "OF_CHANCE", 0.0)
+    monkeypatch.setattr(inspecting, "quantile_of_chance", lambda *_: 0.0)
     (seen,) = ask(planted, tiny_text, pin=None).inspections
     assert seen.pinned_presence == pytest.approx(high, abs=1e-6)
     assert seen.pin_note == "the 99.9 % quantile of its presence on held-out text"
     assert seen.effects[2].intervention == f"{high:.3g}"
+
+
+@pytest.mark.parametrize("dimensions", [2, 8, 16, 64, 768])
+@pytest.mark.parametrize("share", [0.9, 0.999])
+def test_the_quantile_of_chance_is_that_of_random_unit_vectors(dimensions, share):
+    found = quantile_of_chance(dimensions, share)
+    exact = scipy_stats.beta(0.5, (dimensions - 1) / 2).ppf(2 * share - 1) ** 0.5
+    assert found == pytest.approx(exact, abs=1e-9)
+    x = torch.randn(200_000, dimensions if dimensions < 100 else 1, generator=torch.Generator().manual_seed(0))
+    if dimensions < 100:
+        above = float((x[:, 0] / x.norm(dim=1) > found).double().mean())
+        assert above == pytest.approx(1 - share, abs=5 * ((1 - share) * share / len(x)) ** 0.5)
+
+
+def test_along_a_line_every_direction_is_fully_present():
+    assert quantile_of_chance(1, 0.999) == 1.0
 
 
 def test_a_presence_beyond_all_of_the_text_is_said_to_be(planted, tiny_text):
@@ -380,14 +403,87 @@ def test_the_effect_of_ablation_is_that_of_the_library_with_hooks(planted, looke
 
 
 def test_neighbours_are_the_nearest_of_the_file_but_not_the_direction_itself(planted, tiny_text):
-    _, found = planted
     (seen,) = ask(planted, tiny_text, indices=(0,)).inspections
     assert "direction 0" not in {one.name for one in seen.neighbours}
     assert len(seen.neighbours) == 3
     assert [one.cosine for one in seen.neighbours] == sorted((one.cosine for one in seen.neighbours), reverse=True)
-    (other,) = ask(planted, tiny_text, indices=(0,), sae=found).inspections
-    assert other.neighbours[0].name == "latent 0"
+
+
+def test_a_direction_is_not_its_own_neighbour_by_whatever_path_its_file_is_named_twice(planted, tiny_text, tmp_path):
+    _, found = planted
+    (alone,) = ask(planted, tiny_text, indices=(0,)).inspections
+    linked = tmp_path / "linked"
+    linked.symlink_to(found, target_is_directory=True)
+    for same in (found, found / "directions.safetensors", linked):
+        (seen,) = ask(planted, tiny_text, indices=(0,), sae=same).inspections
+        assert [one.name for one in seen.neighbours] == [f"latent {one.name.split()[1]}" for one in alone.neighbours]
+        assert seen.neighbours_of == alone.neighbours_of == "the others of the same file"
+    copied = shutil.copytree(found, tmp_path / "copied")
+    (other,) = ask(planted, tiny_text, indices=(0,), sae=copied).inspections
+    assert other.neighbours[0].name == "latent 0", "the same row of another file is somebody else"
     assert other.neighbours[0].cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_of_a_local_model_only_its_own_name_is_told(planted, looked_at, tmp_path):
+    model, _ = planted
+    folder = Path(model.name)
+    assert folder.is_absolute()
+    assert looked_at.facts["model"] == folder.name
+    page = write_inspection(tmp_path, looked_at).page.read_text()
+    for written in (page, (tmp_path / "inspection.json").read_text()):
+        assert str(folder.parent) not in written
+        assert folder.name in written
+
+
+def test_a_name_on_the_hub_stays_whole_and_that_of_a_folder_is_its_last_part(tmp_path, monkeypatch):
+    assert public_name("some-lab/some-model") == "some-lab/some-model"
+    (tmp_path / "mine").mkdir()
+    assert public_name(str(tmp_path / "mine")) == public_name(f"{tmp_path}/mine/") == "mine"
+    monkeypatch.chdir(tmp_path / "mine")
+    assert public_name(".") == "mine"
+
+
+def test_captions_say_which_positions_of_this_text_were_left_alone(planted, looked_at, tiny_text, tmp_path):
+    (seen,) = looked_at.inspections
+    assert seen.left_alone == ("BOS",)
+    assert seen.left_alone_in_tasks is None, "there are no tasks"
+    model, found = planted
+    text = tmp_path / "special.txt"
+    text.write_text(tiny_text.read_text().replace(".\n", ".<|endoftext|>"))
+    assert "<|endoftext|>" in text.read_text()
+    pairs = [{"clean_prefix": "The owls", "clean_answer": " wise", "patch_answer": " oaks"}] * 2
+    (tmp_path / "tasks.json").write_text("\n".join(map(json.dumps, pairs)))
+    told = Subject(model=model.name, text=text, outlier_norms=7.0)
+    request = InspectionRequest(directions=found, subject=told, context=24, pin=0.9, tasks=tmp_path)
+    (seen,) = inspect_directions(request, inspector=inspect).inspections
+    outliers = "those of a residual norm above 7 times the median"
+    assert seen.left_alone == ("BOS", "special tokens inside windows", outliers)
+    assert {effect.where for effect in seen.effects} == {"held-out text", "tasks"}
+    assert (
+        f"set at every position but BOS, special tokens inside windows and {outliers} (in prompts of tasks, every "
+        "position but BOS):" in seen.effects_caption()
+    )
+
+
+def test_random_directions_are_read_once_for_levels_in_common_and_once_for_each_high_presence():
+    asked = []
+
+    def read(pin):
+        asked.append(pin)
+        return torch.arange(3.0)
+
+    random = torch.eye(4)[:2]
+    measured = Quantity("text", "loss", read, layer=0, random=random, seed=0)
+    for pin in (0.5, 0.5, 0.75):
+        levels = [
+            Level(name="0", key="0", own=torch.zeros(1), control=torch.zeros(2)),
+            Level(name="high", key=repr(pin), own=torch.full((1,), pin), control=torch.full((2,), pin)),
+        ]
+        measured.effects(torch.eye(4)[2:3], levels)
+    controls = [
+        float(pin.presence) for pin in asked if pin is not None and not torch.equal(pin.directions[0], torch.eye(4)[2])
+    ]
+    assert sorted(controls) == [0.0] * 2 + [0.5] * 2 + [0.75] * 2
 
 
 def test_the_exact_opposite_is_among_the_neighbours_however_many_are_nearer(planted, tiny_text, tmp_path):
@@ -478,7 +574,10 @@ def test_a_tied_character_model_is_inspected_from_end_to_end(characters, tiny_te
     )
     answer = inspect_directions(request, inspector=inspect)
     assert [one.index for one in answer.inspections] == [0, 1]
+    assert answer.facts["model"] == Path(model.name).name
     for one in answer.inspections:
+        assert one.left_alone == ()
+        assert "at every position:" in one.effects_caption(), "without BOS nothing is left out"
         assert any("agreement 3 of 3" in note for note in one.notes), "what is left out is counted and told"
         assert {e.where for e in one.effects} == {"held-out text"}
         assert {e.control.directions for e in one.effects} == {8}

@@ -1,6 +1,7 @@
 """PY-1 in dtypes of few digits: rounding refutes nothing, and hides nothing that is larger than it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,7 @@ def test_a_model_in_bfloat16_is_judged_by_the_rounding_of_bfloat16_and_says_so(r
     assert finding.status is Status.SUPPORTED
     evidence = finding.evidence
     assert evidence["dtype"] == "bfloat16"
+    assert evidence["model"] == Path(run.subject.model).name, "nobody is told in which folders the model lies"
     assert evidence["largest_norm_output_distance"] > evidence["predicted_norm_output_distance_at_most"]
     assert evidence["largest_norm_output_distance"] < evidence["judged_norm_output_distance_at_most"] == 0.0625
     told = {row["id"]: row for row in evidence[JUDGED]}
