@@ -208,13 +208,12 @@ def _order(rows: Mapping[int, LayerScores]) -> str:
     """Whether ratios to random directions need the order of words."""
     told, needless = [], False
     for top in (FOUND, SAE):
-        outcomes: dict[str, list[int]] = {"smaller than on text": [], "larger than on text": [], "as on text": []}
-        smaller, larger, alike = outcomes.values()
+        outcomes: dict[str, list[int]] = {"smaller": [], "larger": [], "alike": []}
         for layer, row in rows.items():
-            text, shuffled = row.ratio(top, RANDOM), row.ratio(top, RANDOM, shuffled_tokens=True)
-            (smaller if shuffled.high < text.low else larger if shuffled.low > text.high else alike).append(layer)
-        needless |= bool(larger or alike)
-        places = "; ".join(f"{words} at {_at(layers)}" for words, layers in outcomes.items() if layers)
+            outcomes[row.ratio(top, RANDOM, shuffled_tokens=True).beside(row.ratio(top, RANDOM))].append(layer)
+        needless |= bool(outcomes["larger"] or outcomes["alike"])
+        words = {"smaller": "smaller than on text", "larger": "larger than on text", "alike": "as on text"}
+        places = "; ".join(f"{words[name]} at {_at(layers)}" for name, layers in outcomes.items() if layers)
         told.append(f"{top} / random is {places}")
     rest = " Where a ratio is not smaller there, it does not show that the order of tokens matters." if needless else ""
     return f"On shuffled tokens {', and '.join(told)} (“as on text” where the 95 % intervals overlap).{rest}"

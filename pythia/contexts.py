@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pythia.gallery import extreme_positions
 from pythia.loading import LanguageModel
 from pythia.logit_weights import text_of
 from sensverify.clipping import ELLIPSIS, clip_end, clip_start
@@ -20,14 +21,9 @@ BEFORE, AFTER = 80, 48
 def extreme_contexts(
     model: LanguageModel, windows: Tensor, rho: Tensor, count: int, *, largest: bool
 ) -> tuple[Excerpt, ...]:
-    """The ``count`` of ``windows [N, L']`` with the highest or lowest presence ``rho [N, L']``, each where it is so.
-
-    Positions that do not count have an infinite presence, below or above all others.
-    """
-    peak, position = rho.max(dim=1) if largest else rho.min(dim=1)
-    some = int(peak.isfinite().sum())
-    rows = peak.topk(min(count, some), largest=largest).indices
-    return contexts_at(model, windows, rho, rows, position[rows])
+    """The ``count`` of ``windows [N, L']`` with the highest or lowest presence ``rho [N, L']``, each where it is so, as
+    :func:`pythia.gallery.extreme_positions` finds them."""
+    return contexts_at(model, windows, rho, *extreme_positions(rho, count, largest=largest))
 
 
 def contexts_at(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pythia.embedded import HELD_OUT_PAGES
-from pythia.hub import SECONDS, Answer, ask, first_words, forbidden, import_hub
+from pythia.hub import SECONDS, Answer, ask, first_words, forbid, forbidden, import_hub
 from sensverify.claims import HUB_TEXT
 from sensverify.errors import InputError, MissingExtraError
 
@@ -51,7 +51,7 @@ def open_text(text: Path | str | None, field: str = "text", *, offline: bool = F
     if str(text).startswith(HUB_TEXT):
         source = hub_source(str(text))
         if offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
+            forbid()
         datasets = _import_datasets()
         offline = offline or forbidden()
         asked = Answer() if offline else _ask(source)

@@ -130,10 +130,18 @@ def _excerpts(
 
 def extreme_excerpts(model: LanguageModel, windows: Tensor, rho: Tensor, count: int, *, largest: bool) -> list[Excerpt]:
     """The ``count`` of ``windows [N, L']`` with the highest or lowest presence ``rho [N, L']``, each where it is so."""
+    return excerpts_at(model, windows, rho, *extreme_positions(rho, count, largest=largest))
+
+
+def extreme_positions(rho: Tensor, count: int, *, largest: bool) -> tuple[Tensor, Tensor]:
+    """Rows ``[m]`` of the at most ``count`` windows with the highest or lowest presence ``rho [N, L']``, and where in
+    each it is so, ``[m]``.
+
+    Positions that do not count have an infinite presence, below or above all others; a window of such is left out.
+    """
     peak, position = rho.max(dim=1) if largest else rho.min(dim=1)
-    some = int(peak.isfinite().sum())  # infinite where nothing of a window counts
-    rows = peak.topk(min(count, some), largest=largest).indices
-    return excerpts_at(model, windows, rho, rows, position[rows])
+    rows = peak.topk(min(count, int(peak.isfinite().sum())), largest=largest).indices
+    return rows, position[rows]
 
 
 def excerpts_at(model: LanguageModel, windows: Tensor, rho: Tensor, rows: Tensor, positions: Tensor) -> list[Excerpt]:

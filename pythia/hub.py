@@ -52,6 +52,11 @@ def import_hub() -> Any:
     return huggingface_hub
 
 
+def forbid() -> None:
+    """Have every library ask the hub for nothing: for good, and before any of them is imported, which reads it once."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 def forbidden() -> bool:
     """Whether the environment forbids to ask the hub: HF_HUB_OFFLINE, read when its library was imported."""
     return bool(import_hub().constants.HF_HUB_OFFLINE)

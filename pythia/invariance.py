@@ -25,8 +25,8 @@ from pythia.subject import corpus, model, prediction
 from sensverify import formulas
 from sensverify.claims import Run
 from sensverify.exhibits import Curve
-from sensverify.mathematics import number
 from sensverify.naming import public_name
+from sensverify.numerals import number
 from sensverify.predictions import JUDGED, Prediction, Side, judged
 from sensverify.scoring import angular_distance
 from sensverify.statistics import Interval

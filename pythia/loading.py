@@ -31,7 +31,7 @@ from pythia import declared
 from pythia.architectures import Architecture, adapt, check_config
 from pythia.embedded import FOLDER
 from pythia.folding import Folded, fold_norms
-from pythia.hub import SECONDS, ask, first_words, forbidden, import_hub
+from pythia.hub import SECONDS, ask, first_words, forbid, forbidden, import_hub
 from pythia.weights import cast, check_complete, check_finite, weights_digest
 from sensverify.claims import Subject, Weights
 from sensverify.errors import InputError, MissingExtraError
@@ -123,7 +123,7 @@ def load_model(
     extra.
     """
     if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the hub library is imported
+        forbid()
     target = _resolve_device(device)
     if dtype not in DTYPES:
         raise InputError(expected=f"a dtype out of {', '.join(DTYPES)}", got=repr(dtype), remedy="pass --dtype float32")
@@ -320,12 +320,7 @@ def _check_weights(transformers: Any, config: Any, place: _Place) -> None:
         return network
 
     try:
-        declared.check_declared(
-            describe,
-            int(config.num_hidden_layers),
-            held,
-            place.name,
-        )
+        declared.check_declared(describe, int(config.num_hidden_layers), held, place.name)
     except InputError:
         raise
     except Exception as error:  # torch's and the library's, for sizes that nothing can have

@@ -20,8 +20,8 @@ from pythia import compared, subject
 from pythia.swaps import Swaps, layers_at, measure
 from sensverify.claims import Run
 from sensverify.exhibits import Curve, Exhibit, Table
-from sensverify.mathematics import number
 from sensverify.multiplicity import holm, median_interval, sign_interval, sign_test
+from sensverify.numerals import number
 from sensverify.predictions import JUDGED, Side, judged
 from sensverify.statistics import Interval, mean_interval
 from sensverify.swaps import DIRECTION, FLOOR, HALVED, LADDER, NORM, OWN, RANDOM, TOWARDS, TURN, TURN_RANDOM, UP
@@ -267,8 +267,7 @@ def _against(run: Run, control: list[Swaps]) -> str:
     shuffled = {swaps.layer: swaps for swaps in control}
     outcomes: dict[str, list[str]] = {}
     for one in measured(run):
-        ours, theirs = _ratio(one, run), _ratio(shuffled[one.layer], run)
-        words = "smaller" if theirs.high < ours.low else "larger" if theirs.low > ours.high else "alike"
+        words = _ratio(shuffled[one.layer], run).beside(_ratio(one, run))
         outcomes.setdefault(words, []).append(f"{one.layer + 1}")
     return "; ".join(f"{words} after {', '.join(n)} blocks" for words, n in outcomes.items())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensverify.exhibits import Arrows, Table
-from sensverify.mathematics import number
+from sensverify.numerals import number
 from sensverify.palette import DASHES, INK, group_styles
 
 if TYPE_CHECKING:

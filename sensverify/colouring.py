@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from sensverify import report
 from sensverify.claims import Progress, silent
+from sensverify.entries import lay_out
 from sensverify.errors import SuiteError
 from sensverify.exhibits import Exhibit
 from sensverify.files import make_directory, write_atomically
@@ -81,7 +81,7 @@ def write_answer(directory: Path, answer: ColouringAnswer) -> Path:
     :class:`~sensverify.errors.InputError` if the folder cannot be written.
     """
     make_directory(directory)
-    shown = [report.lay_out(exhibit, anchor="colouring", index=i) for i, exhibit in enumerate(answer.exhibits, 1)]
+    shown = [lay_out(exhibit, anchor="colouring", index=i) for i, exhibit in enumerate(answer.exhibits, 1)]
     page = render("colouring.html.j2", answer=answer, shown=shown, record_name=RECORD)
     text = json.dumps(answer.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
     write_atomically(directory / RECORD, text + "\n")

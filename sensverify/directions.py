@@ -111,9 +111,9 @@ def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
     that are not finite, or not of one search; for autoencoders as :func:`sensverify.sae_layouts.choose` and
     :func:`sensverify.sae_layouts.read_sae`.
     """
-    if not (path / FILE_NAME).exists() and holds_sae(path):
+    if is_autoencoder(path):
         return _latents(path, layer)
-    file = path / FILE_NAME if path.is_dir() else path
+    file = own_file(path)
     if not file.exists():
         raise InputError(
             expected=f"{FILE_NAME}, or a sparse autoencoder ({', '.join(FILES)})",
@@ -171,6 +171,16 @@ def load_directions(path: Path, *, layer: int | None = None) -> DirectionSet:
         score_plus_se=tensors.get("score_plus_se"),
         score_minus_se=tensors.get("score_minus_se"),
     )
+
+
+def is_autoencoder(path: Path) -> bool:
+    """Whether :func:`load_directions` reads ``path`` as a sparse autoencoder."""
+    return not (path / FILE_NAME).exists() and holds_sae(path)
+
+
+def own_file(path: Path) -> Path:
+    """The file of tensors that is read where ``path`` is no autoencoder: itself, or that in it."""
+    return path / FILE_NAME if path.is_dir() else path
 
 
 def _latents(path: Path, layer: int | None) -> DirectionSet:

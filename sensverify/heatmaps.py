@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensverify.exhibits import Heatmap, Table
-from sensverify.mathematics import number
+from sensverify.numerals import number
 from sensverify.palette import INK, SERIES
 
 if TYPE_CHECKING:

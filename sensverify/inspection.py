@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
-from sensverify import report
 from sensverify.claims import Progress, Subject, silent
-from sensverify.directions import FILE_NAME, DirectionSet, load_directions
+from sensverify.directions import DirectionSet, is_autoencoder, load_directions, own_file
+from sensverify.entries import lay_out
 from sensverify.errors import InputError, MissingExtraError
 from sensverify.exhibits import Excerpt, Exhibit, FoundRule, Histogram, Table
 from sensverify.files import check_writable, make_directory, write_atomically
@@ -38,7 +38,7 @@ from sensverify.inspection_terminal import (
 )
 from sensverify.numerals import estimate_texts
 from sensverify.recorded import recorded_weights
-from sensverify.sae_layouts import choose, holds_sae, read_sae
+from sensverify.sae_layouts import choose, read_sae
 from sensverify.statistics import Interval
 from sensverify.templates import render
 from sensverify.verdicts import to_plain
@@ -334,7 +334,7 @@ def inspect_directions(
 def _load(request: InspectionRequest) -> DirectionSet:
     """The file of directions, or all latents of an autoencoder, where an index is a latent's number."""
     path = request.directions
-    if (path / FILE_NAME).exists() or not holds_sae(path):
+    if not is_autoencoder(path):
         return load_directions(path)
     sae = read_sae(choose(path, request.layer))
     unusable = [index for index in request.indices if index < len(sae.decoder) and not sae.usable[index]]
@@ -357,19 +357,13 @@ def usable_rows(path: Path, layer: int | None) -> tuple[Tensor, Tensor]:
 
     Raises :class:`~sensverify.errors.InputError` as :func:`sensverify.directions.load_directions` does.
     """
-    if (path / FILE_NAME).exists() or not holds_sae(path):
-        directions = load_directions(path).directions
-        return directions, torch.arange(len(directions))
-    sae = read_sae(choose(path, layer))
-    rows = sae.usable.nonzero()[:, 0]
-    return sae.decoder[rows], rows
+    found = load_directions(path, layer=layer)
+    return found.directions, torch.arange(len(found.directions)) if found.latents is None else found.latents
 
 
 def source_file(path: Path, layer: int | None) -> Path:
     """The file that :func:`usable_rows` reads, links resolved, so that two paths to it are known to be one."""
-    if (path / FILE_NAME).exists() or not holds_sae(path):
-        return (path / FILE_NAME if path.is_dir() else path).resolve()
-    return choose(path, layer).file.resolve()
+    return (choose(path, layer).file if is_autoencoder(path) else own_file(path)).resolve()
 
 
 def _indices(request: InspectionRequest, found: DirectionSet) -> tuple[int, ...]:
@@ -404,7 +398,7 @@ def write_inspection(directory: Path, inspected: Inspected) -> Inspected:
         (
             inspection,
             [
-                report.lay_out(exhibit, anchor=f"direction-{inspection.index}", index=i)
+                lay_out(exhibit, anchor=f"direction-{inspection.index}", index=i)
                 for i, exhibit in enumerate(inspection.exhibits(), 1)
             ],
         )

@@ -20,7 +20,6 @@ from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
 
 from sensverify.numerals import as_written_here
-from sensverify.numerals import number as number
 
 _ATTRIBUTES = frozenset(
     """accent columnalign depth display displaystyle fence form height linethickness lspace mathvariant

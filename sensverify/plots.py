@@ -24,7 +24,7 @@ from sensverify.arrows import ARROWS_HEIGHT, arrows_table, paint_arrows
 from sensverify.errors import MissingExtraError
 from sensverify.exhibits import Arrows, Curve, Exhibit, Heatmap, Histogram, Intervals, Table
 from sensverify.heatmaps import heatmap_height, heatmap_table, paint_heatmap
-from sensverify.mathematics import number
+from sensverify.numerals import number
 from sensverify.palette import INK as _INK
 from sensverify.palette import RULE as _RULE
 from sensverify.palette import SERIES as _SERIES

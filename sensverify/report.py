@@ -32,7 +32,6 @@ from sensverify.entries import ABOUT_MODELS, SHIPPED, SHIPPED_KEY, Entry, is_shi
 from sensverify.entries import EXHIBITS as EXHIBITS
 from sensverify.entries import VERDICTS as VERDICTS
 from sensverify.entries import entries as entries_of
-from sensverify.entries import lay_out as lay_out
 from sensverify.errors import InputError
 from sensverify.naming import public_name
 from sensverify.templates import render, source

@@ -42,6 +42,10 @@ class Interval:
         side of it."""
         return dataclasses.replace(self, low=min(self.low, self.value), high=max(self.high, self.value))
 
+    def beside(self, other: Interval) -> str:
+        """``smaller`` or ``larger`` than ``other`` where the two do not overlap, else ``alike``."""
+        return "smaller" if self.high < other.low else "larger" if self.low > other.high else "alike"
+
     def text(self) -> str:
         """``value [low, high]`` to three digits, for a cell of a table."""
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"

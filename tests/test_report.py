@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import rich.console
 
-from sensverify import mathematics, miniatures, plain_data, plots, report, suites, templates
+from sensverify import mathematics, miniatures, numerals, plain_data, plots, report, suites, templates
 from sensverify.claims import Claim, Run, Subject
 from sensverify.errors import InputError
 from sensverify.exhibits import (
@@ -718,7 +718,7 @@ def test_prose_escapes_everything_but_formulas_and_code():
     ],
 )  # fmt: skip
 def test_numbers_are_written_as_people_write_them(value, shown):
-    assert mathematics.number(value) == shown
+    assert numerals.number(value) == shown
 
 
 def test_a_long_label_beside_a_curve_is_broken_into_lines():
