@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pythia.intervened import presences_in
 from pythia.loading import LanguageModel
 from pythia.logit_weights import extreme_tokens, logit_weights, text_of
 from pythia.readout import LanguageModelReadout
 from sensverify.exhibits import DirectionCard, DirectionGallery, Excerpt, FoundRule, PresenceCounts
-from sensverify.geometry import presence
 from sensverify.sparsity import CHANCE_MULTIPLE
 
 EXCERPTS, LOWEST = 6, 3
@@ -116,9 +116,7 @@ def _counts(fine: Tensor, reach: int) -> PresenceCounts:
 def presences(readout: LanguageModelReadout, directions: Tensor) -> Tensor:
     """``ρ [S, N, L - first_position]`` of ``directions [S, d]`` at every position behind BOS; those that count are
     :attr:`pythia.readout.LanguageModelReadout.counted_inside`."""
-    residuals = readout.residuals[:, readout.first_position :]
-    flat = presence(residuals.flatten(0, 1), directions.to(residuals), readout.centring)
-    return flat.unflatten(1, residuals.shape[:2])
+    return presences_in(readout.residuals[:, readout.first_position :], directions, readout.centring)
 
 
 def _excerpts(

@@ -19,7 +19,7 @@ from torch import Tensor
 from pythia.contexts import contexts_at, extreme_contexts
 from pythia.corpus import Corpus, read_subject
 from pythia.explain import ONE, explain
-from pythia.intervened import Pin, presences_after, residuals_after, window_losses, write
+from pythia.intervened import Pin, Written, presences_in, residuals_after, window_losses, write
 from pythia.loading import LanguageModel, load_subject
 from pythia.logit_weights import extreme_tokens, how_weighed, logit_weights, seen_tokens, text_of
 from pythia.positions import Positions
@@ -132,8 +132,9 @@ class _Place:
     ) -> None:
         self.request, self.model, self.corpus, self.layer, self.found = request, model, corpus, layer, found
         self.first = corpus.first_position
-        self.held_out, self.counted = self._windows("held_out")
-        self.search, self.search_counted = self._windows("search")
+        self.held_out, self.counted, self._stream = self._windows("held_out")
+        _, counted, stream = self._windows("search")
+        self._mean_at, self._mean_stream = counted[:WINDOWS, self.first :], stream[:WINDOWS].clone()
         self.neighbours_of, self.names, self.rows, self.candidates = self._candidates()
         generator = torch.Generator().manual_seed(request.seed + 5)
         centring = model.architecture.centring
@@ -154,27 +155,30 @@ class _Place:
 
     def _means(self, directions: Tensor) -> Tensor:
         """Mean presences ``[S]`` of ``directions [S, d]`` over search windows."""
-        rho = presences_after(self.model, self.layer, self.search[:WINDOWS], directions, self.first).float()
-        return rho[:, self.search_counted[:WINDOWS, self.first :]].mean(1)
+        return self._presences(self._mean_stream, directions)[:, self._mean_at].mean(1)
 
-    def _windows(self, part: str) -> tuple[Tensor, Tensor]:
-        """The windows ``[N, L]`` that have anything to intervene on, and where."""
+    def _presences(self, stream: Tensor, directions: Tensor) -> Tensor:
+        """``ρ [S, N, L']`` of ``directions [S, d]`` in the residual ``stream [N, L, d]``, which was run once for all of
+        them, behind BOS."""
+        return presences_in(stream[:, self.first :], directions, self.model.architecture.centring).float()
+
+    def _windows(self, part: str) -> tuple[Tensor, Tensor, Tensor]:
+        """The windows ``[N, L]`` that have anything to intervene on, where, and their residual stream ``[N, L, d]``."""
         windows: Tensor = getattr(self.corpus, part)
+        stream = residuals_after(self.model, self.layer, windows)
         counted = Positions(
             (windows.shape[0], windows.shape[1]),
             first=self.first,
             offset=0,
             allowed=self.corpus.allowed(part),
-            residuals=[residuals_after(self.model, self.layer, windows)],
+            residuals=[stream],
             device=windows.device,
         ).counted
         some = (counted[:, :-1] & counted[:, 1:]).any(1)  # a loss has a next token
-        return windows[some], counted[some]
+        return windows[some], counted[some], stream[some]
 
     def _losses(self, pin: Pin | None) -> Tensor:
-        return window_losses(
-            self.model, self.held_out[:WINDOWS], pin, first=self.first, where=self.counted[:WINDOWS]
-        )  # fmt: skip
+        return window_losses(self.model, self.held_out[:WINDOWS], pin, first=self.first, where=self.counted[:WINDOWS])
 
     def _left_alone(self) -> tuple[str, ...]:
         """Which positions of the text are neither counted nor intervened on, in words."""
@@ -202,7 +206,7 @@ class _Place:
     def inspect(self, index: int, direction: Tensor) -> Inspection:
         """All there is to see of one direction, given as a unit row ``[1, d]``."""
         model, found = self.model, self.found
-        rho = presences_after(model, self.layer, self.held_out, direction, self.first)[0].float()
+        rho = self._presences(self._stream, direction)[0]
         ordered = rho[self.counted[:, self.first :]].sort().values.cpu()
         mean = float(self._means(direction))
         weights, seen = logit_weights(model, direction)[0].float(), seen_tokens(self.corpus)
@@ -307,18 +311,28 @@ class _Place:
         )
         return rule, note
 
-    def _samples(self, direction: Tensor, level: float) -> tuple[Sample, ...]:
+    @functools.cached_property
+    def _prompts(self) -> tuple[Tensor, Tensor]:
+        """Beginnings of held-out windows ``[m, L']``, and where they are intervened on."""
         windows = self.held_out
         generator = torch.Generator().manual_seed(self.request.seed + 7)
         rows = torch.randperm(len(windows), generator=generator)[:SAMPLES].to(windows.device)
         length = self.first + min(PROMPT, (windows.shape[1] - self.first) // 2)
-        prompts, where = windows[rows, :length], self.counted[rows, :length]
+        return windows[rows, :length], self.counted[rows, :length]
+
+    def _write(self, pin: Pin | None) -> Written:
+        prompts, where = self._prompts
+        return write(self.model, prompts, STEPS, seed=self.request.seed, pin=pin, first=self.first, where=where)
+
+    @functools.cached_property
+    def _untouched(self) -> Written:
+        """What the model writes by itself, which is the same beside every direction."""
+        return self._write(None)
+
+    def _samples(self, direction: Tensor, level: float) -> tuple[Sample, ...]:
         presence = torch.tensor([level], device=direction.device)
-        pin = Pin(layer=self.layer, directions=direction, presence=presence)
-        plain, pinned = (
-            write(self.model, prompts, STEPS, seed=self.request.seed, pin=one, first=self.first, where=where)
-            for one in (None, pin)
-        )
+        pinned = self._write(Pin(layer=self.layer, directions=direction, presence=presence))
+        prompts, plain = self._prompts[0], self._untouched
         return tuple(
             Sample(
                 prompt=text_of(self.model, prompts[i, self.first :].tolist()),

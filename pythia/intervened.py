@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from pythia.loading import LanguageModel
 from sensverify.claims import Progress, silent
-from sensverify.geometry import presence, unit_directions
+from sensverify.geometry import Centring, presence, unit_directions
 from sensverify.interventions import set_presence_of_pairs
 
 LOGITS_AT_ONCE = 2**24
@@ -96,10 +96,9 @@ def residuals_after(model: LanguageModel, layer: int, windows: Tensor) -> Tensor
     return torch.cat(kept)
 
 
-def presences_after(model: LanguageModel, layer: int, windows: Tensor, directions: Tensor, first: int) -> Tensor:
-    """``ρ [S, N, L - first]`` of ``directions [S, d]`` after block ``layer``, from position ``first`` on."""
-    residuals = residuals_after(model, layer, windows)[:, first:]
-    flat = presence(residuals.flatten(0, 1), directions.to(residuals), model.architecture.centring)
+def presences_in(residuals: Tensor, directions: Tensor, centring: Centring) -> Tensor:
+    """``ρ [S, N, L]`` of ``directions [S, d]`` in ``residuals [N, L, d]``."""
+    flat = presence(residuals.flatten(0, 1), directions.to(residuals), centring)
     return flat.unflatten(1, residuals.shape[:2])
 
 

@@ -24,7 +24,6 @@ from pythia.compared import GROUPS, SaeGroup, principal_components
 from pythia.gallery import CardGroup, extreme_excerpts, gallery
 from pythia.gallery import presences as gallery_presences
 from pythia.group_scores import shuffled_tokens
-from pythia.intervened import residuals_after
 from pythia.logit_weights import seen_tokens
 from pythia.next_token import NextTokenReadout
 from pythia.privileged import tokens_of
@@ -224,13 +223,21 @@ def test_inspecting_sees_nothing_of_excluded_positions(run, tmp_path, monkeypatc
     save_directions(tmp_path, found)
     request = InspectionRequest(directions=tmp_path, subject=dataclasses.replace(run.subject, text=text), context=24)
     before = inspect_directions(request, inspector=inspecting.inspect).inspections[0]
-    clean = inspecting.presences_after
+    clean, after = inspecting._Place._presences, inspecting.residuals_after
+    known = {}
 
-    def poisoned(model, layer, windows, rows, first):
-        norms = residuals_after(model, layer, windows)[:, first:].norm(dim=-1)
-        special = windows[:, first:] == model.bos
+    def remembered(model, layer, windows):
+        stream = after(model, layer, windows)
+        known.update((row.numpy().tobytes(), window) for row, window in zip(stream, windows, strict=True))
+        return stream
+
+    def poisoned(self, stream, rows):
+        windows = torch.stack([known[row.numpy().tobytes()] for row in stream])
+        norms = stream[:, self.first :].norm(dim=-1)
+        special = windows[:, self.first :] == model.bos
         assert bool(special.any())
-        return clean(model, layer, windows, rows, first).masked_fill(special | (norms > 1e9), 0.99)
+        return clean(self, stream, rows).masked_fill(special | (norms > 1e9), 0.99)
 
-    monkeypatch.setattr(inspecting, "presences_after", poisoned)
+    monkeypatch.setattr(inspecting, "residuals_after", remembered)
+    monkeypatch.setattr(inspecting._Place, "_presences", poisoned)
     assert inspect_directions(request, inspector=inspecting.inspect).inspections[0] == before

@@ -13,7 +13,7 @@ from pythia import inspecting
 from pythia.contexts import contexts_at
 from pythia.corpus import read_corpus
 from pythia.inspecting import WINDOWS, inspect
-from pythia.intervened import Pin, last_log_probabilities, presences_after, window_losses, write
+from pythia.intervened import Pin, last_log_probabilities, presences_in, residuals_after, window_losses, write
 from pythia.loading import LanguageModel, load_model
 from pythia.logit_weights import how_weighed, logit_weights, tied
 from pythia.setting_effects import Level, Quantity, quantile_of_chance
@@ -120,7 +120,7 @@ def test_presence_after_setting_is_what_was_set_and_the_null_intervention_change
     model = bare(kind)
     windows = torch.randint(80, (4, 12), generator=torch.Generator().manual_seed(0))
     direction = torch.randn(24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    rho = presences_after(model, LAYER, windows[:1, :1], direction[None], 0)
+    rho = presences_in(residuals_after(model, LAYER, windows[:1, :1]), direction[None], CENTRING[kind])
     same = pin_of(direction, float(rho))
     assert torch.allclose(
         last_log_probabilities(model, windows[:1, :1], torch.arange(80)[None], same),
